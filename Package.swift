@@ -1,0 +1,82 @@
+// swift-tools-version: 6.2
+import PackageDescription
+
+/// Settings every Swift target shares. `Lifetimes` is the flag under which functions may return spans
+/// (swift-nio and swift-collections ship with it).
+let settings: [SwiftSetting] = [
+    .swiftLanguageMode(.v6),
+    .enableExperimentalFeature("Lifetimes"),
+    .enableUpcomingFeature("ExistentialAny"),
+    .enableUpcomingFeature("InternalImportsByDefault"),
+    .enableUpcomingFeature("MemberImportVisibility"),
+]
+
+let package = Package(
+    name: "ckpt",
+    platforms: [.macOS(.v15)],
+    products: [
+        .executable(name: "ckpt", targets: ["ckpt"]),
+        .library(name: "CheckpointStore", targets: ["CheckpointStore"]),
+        .library(name: "CheckpointDiff", targets: ["CheckpointDiff"]),
+    ],
+    dependencies: [
+        // SHA-256 with the processor's own instructions, kept by Apple.
+        .package(url: "https://github.com/apple/swift-crypto", from: "4.5.2"),
+        // The command line: parsing, help and shell completions.
+        .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
+    ],
+    targets: [
+        .systemLibrary(
+            name: "CLMDB", pkgConfig: "lmdb",
+            providers: [.apt(["liblmdb-dev"]), .brew(["lmdb"])]),
+        .systemLibrary(
+            name: "CZstd", pkgConfig: "libzstd",
+            providers: [.apt(["libzstd-dev"]), .brew(["zstd"])]),
+        .systemLibrary(
+            name: "CXXHash", pkgConfig: "libxxhash",
+            providers: [.apt(["libxxhash-dev"]), .brew(["xxhash"])]),
+        .target(name: "CKernels"),
+
+        .target(name: "LMDB", dependencies: ["CLMDB", "CKernels"], swiftSettings: settings),
+        .target(name: "TensorFormats", swiftSettings: settings),
+        .target(
+            name: "BlockCodec", dependencies: ["CZstd", "CKernels", "TensorFormats"],
+            swiftSettings: settings),
+        .target(
+            name: "CheckpointStore",
+            dependencies: [
+                "LMDB", "BlockCodec", "TensorFormats", "CXXHash", "CKernels",
+                .product(name: "Crypto", package: "swift-crypto"),
+            ],
+            swiftSettings: settings),
+        .target(
+            name: "CheckpointDiff", dependencies: ["CheckpointStore", "TensorFormats", "CKernels"],
+            swiftSettings: settings),
+        .executableTarget(
+            name: "ckpt",
+            dependencies: [
+                "CheckpointStore", "CheckpointDiff", "BlockCodec", "TensorFormats", "CKernels",
+                .product(name: "ArgumentParser", package: "swift-argument-parser"),
+            ],
+            swiftSettings: settings),
+
+        .target(
+            name: "TestSupport", dependencies: ["TensorFormats"], path: "Tests/TestSupport",
+            swiftSettings: settings),
+        .testTarget(name: "LMDBTests", dependencies: ["LMDB", "TestSupport"], swiftSettings: settings),
+        .testTarget(
+            name: "TensorFormatsTests", dependencies: ["TensorFormats", "TestSupport"],
+            swiftSettings: settings),
+        .testTarget(
+            name: "BlockCodecTests", dependencies: ["BlockCodec", "CKernels", "TestSupport"],
+            swiftSettings: settings),
+        .testTarget(
+            name: "CheckpointStoreTests", dependencies: ["CheckpointStore", "LMDB", "TestSupport"],
+            swiftSettings: settings),
+        .testTarget(
+            name: "CheckpointDiffTests",
+            dependencies: ["CheckpointDiff", "CheckpointStore", "CKernels", "TestSupport"],
+            swiftSettings: settings),
+        .testTarget(name: "ckptTests", dependencies: ["ckpt", "TestSupport"], swiftSettings: settings),
+    ]
+)

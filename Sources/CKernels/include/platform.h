@@ -1,0 +1,25 @@
+/* Calls of the operating system that Swift cannot make or that differ between Linux and macOS. */
+#ifndef CK_PLATFORM_H
+#define CK_PLATFORM_H
+
+#include <stdint.h>
+
+/* Processors this process may run on: follows taskset and cpusets. At least 1. */
+int ck_processor_count(void);
+
+/* Takes (wait = 0: tries) an exclusive lock that belongs to the open file, not to the process: OFD locks on
+   Linux, flock on macOS. Both end when the last descriptor of that open file is closed, so also by a kill.
+   Returns 0, or errno (EAGAIN when another holds it). */
+int ck_lock_file(int descriptor, int wait);
+
+/* Shares all blocks of `source` with the empty file `target` where the file system can (FICLONE; 0), else
+   returns errno with `target` unchanged. */
+int ck_clone_file(int target, int source);
+
+/* Tells the C library's allocator to keep large freed blocks for reuse, up to 256 MiB, where it can be told. */
+void ck_keep_freed_memory(void);
+
+/* Makes file data, and on macOS the drive's cache, durable. Returns 0 or errno. */
+int ck_sync_file(int descriptor);
+
+#endif

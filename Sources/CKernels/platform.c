@@ -1,0 +1,72 @@
+#if defined(__linux__)
+#define _GNU_SOURCE
+#endif
+#include "platform.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <unistd.h>
+
+#if defined(__GLIBC__)
+#include <malloc.h>
+#endif
+
+void ck_keep_freed_memory(void) {
+#if defined(__GLIBC__)
+    mallopt(M_MMAP_THRESHOLD, 32 << 20);
+    mallopt(M_TRIM_THRESHOLD, 256 << 20);
+#endif
+}
+
+#if defined(__linux__)
+#include <linux/fs.h>
+#include <sched.h>
+#include <sys/ioctl.h>
+
+int ck_processor_count(void) {
+    cpu_set_t set;
+    if (sched_getaffinity(0, sizeof set, &set) == 0) {
+        int count = CPU_COUNT(&set);
+        if (count > 0) return count;
+    }
+    long online = sysconf(_SC_NPROCESSORS_ONLN);
+    return online > 0 ? (int)online : 1;
+}
+
+int ck_lock_file(int descriptor, int wait) {
+    struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+    int result;
+    do result = fcntl(descriptor, wait ? F_OFD_SETLKW : F_OFD_SETLK, &lock);
+    while (result < 0 && errno == EINTR && wait);
+    if (result == 0) return 0;
+    return errno == EACCES ? EAGAIN : errno;
+}
+
+int ck_clone_file(int target, int source) { return ioctl(target, FICLONE, source) == 0 ? 0 : errno; }
+
+int ck_sync_file(int descriptor) { return fsync(descriptor) == 0 ? 0 : errno; }
+
+#else
+#include <sys/file.h>
+
+int ck_processor_count(void) {
+    long online = sysconf(_SC_NPROCESSORS_ONLN);
+    return online > 0 ? (int)online : 1;
+}
+
+int ck_lock_file(int descriptor, int wait) {
+    return flock(descriptor, LOCK_EX | (wait ? 0 : LOCK_NB)) == 0 ? 0 : errno;
+}
+
+int ck_clone_file(int target, int source) {
+    (void)target, (void)source;
+    return ENOTSUP; /* clonefile makes a new name; it cannot fill an open file */
+}
+
+int ck_sync_file(int descriptor) {
+#if defined(F_FULLFSYNC)
+    if (fcntl(descriptor, F_FULLFSYNC) == 0) return 0;
+#endif
+    return fsync(descriptor) == 0 ? 0 : errno;
+}
+#endif
