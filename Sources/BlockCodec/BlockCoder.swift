@@ -1,0 +1,201 @@
+internal import CKernels
+public import TensorFormats
+
+#if canImport(Glibc)
+internal import Glibc
+#elseif canImport(Musl)
+internal import Musl
+#else
+internal import Darwin
+#endif
+
+/// How the blocks of an ingest are kept.
+public enum Packing: UInt8, Sendable {
+    /// Packed against nothing: exponent planes through zstd.
+    case dense = 1
+    /// As they are, so that they can be read in place.
+    case raw = 2
+}
+
+/// Packs and unpacks blocks. Pure functions of their input; the object only keeps buffers and zstd contexts.
+/// One a thread.
+public final class BlockCoder {
+    /// The largest block, in bytes of raw data.
+    public static let maximumBlockBytes = 256 << 10
+
+    /// Planes as they lie in a payload: mode and length of each, then their bytes.
+    private enum PlaneMode: UInt8 {
+        case raw = 0
+        /// One byte, repeated.
+        case constant = 1
+        case zstd = 2
+    }
+    private static let planeHeaderBytes = 5
+
+    /// Above this entropy in bits a byte, a sample's plane is kept as it is: Huffman coding would save under 2 %.
+    private static let incompressibleEntropy = 7.85
+
+    private let zstd: Zstd
+    private let kernels = ck_active_kernels()!.pointee
+    private let planes: UnsafeMutableRawBufferPointer
+    private let check: UnsafeMutableRawBufferPointer
+
+    public init() throws(CodecError) {
+        zstd = try Zstd()
+        planes = .allocate(byteCount: BlockCoder.maximumBlockBytes, alignment: 64)
+        check = .allocate(byteCount: BlockCoder.maximumBlockBytes, alignment: 64)
+    }
+
+    deinit {
+        planes.deallocate()
+        check.deallocate()
+    }
+
+    /// The room that `pack` needs for a block of any content.
+    public static let maximumPackedBytes = PackedHeader.byteCount + maximumBlockBytes
+
+    /// Packs `raw`, at most `maximumBlockBytes`, into `target`, and proves that it unpacks to the same bytes.
+    ///
+    /// - Parameter target: room for the raw bytes and a header.
+    /// - Returns: bytes written, never more than the raw bytes and a header.
+    /// - Complexity: O(n).
+    public func pack(
+        _ raw: UnsafeRawBufferPointer, element: DType, packing: Packing, into target: UnsafeMutableRawBufferPointer
+    ) throws(CodecError) -> Int {
+        precondition(raw.count <= BlockCoder.maximumBlockBytes, "block over the largest size")
+        precondition(target.count >= PackedHeader.byteCount + raw.count, "no room for a block kept raw")
+        if packing == .dense, let count = packPlanes(raw, element: element, into: target) {
+            let proof = UnsafeMutableRawBufferPointer(rebasing: check[..<raw.count])
+            try unpack(UnsafeRawBufferPointer(rebasing: target[..<count]), into: proof)
+            guard memcmp(proof.baseAddress!, raw.baseAddress!, raw.count) == 0 else {
+                throw CodecError(.library, "a packed block did not unpack to the same bytes")
+            }
+            return count
+        }
+        let header = PackedHeader(codec: .raw, element: element, rawCount: raw.count, payloadCount: raw.count)
+        header.write(to: target)
+        UnsafeMutableRawBufferPointer(rebasing: target[PackedHeader.byteCount...]).copyMemory(from: raw)
+        return PackedHeader.byteCount + raw.count
+    }
+
+    /// The block as planes, or nil when that is no shorter than the raw bytes.
+    private func packPlanes(
+        _ raw: UnsafeRawBufferPointer, element: DType, into packed: UnsafeMutableRawBufferPointer
+    ) -> Int? {
+        let layout = ElementLayout(element)
+        guard !raw.isEmpty, raw.count % layout.width == 0 else { return nil }
+        let words = raw.count / layout.width
+        kernels.split_planes(
+            raw.baseAddress!, words, Int32(layout.width), layout.rotates ? 1 : 0,
+            planes.baseAddress!.assumingMemoryBound(to: UInt8.self))
+
+        let start = PackedHeader.byteCount + layout.width * BlockCoder.planeHeaderBytes
+        let limit = PackedHeader.byteCount + raw.count
+        var end = start
+        for index in 0..<layout.width {
+            let plane = UnsafeRawBufferPointer(rebasing: planes[(index * words)..<((index + 1) * words)])
+            guard end < limit else { return nil }
+            let room = UnsafeMutableRawBufferPointer(rebasing: packed[end..<limit])
+            guard let (mode, count) = packPlane(plane, into: room, layout.mode) else { return nil }
+            let header = PackedHeader.byteCount + index * BlockCoder.planeHeaderBytes
+            packed[header] = mode.rawValue
+            packed.storeBytes(of: UInt32(count).littleEndian, toByteOffset: header + 1, as: UInt32.self)
+            end += count
+        }
+        guard end < limit else { return nil }
+        let header = PackedHeader(
+            codec: .planes, element: element, rawCount: raw.count, payloadCount: end - PackedHeader.byteCount)
+        header.write(to: packed)
+        return end
+    }
+
+    /// Writes one plane in its shortest form; nil when even that does not fit.
+    private func packPlane(
+        _ plane: UnsafeRawBufferPointer, into room: UnsafeMutableRawBufferPointer, _ mode: Zstd.Mode
+    ) -> (PlaneMode, Int)? {
+        let bytes = plane.baseAddress!.assumingMemoryBound(to: UInt8.self)
+        if ck_is_constant(bytes, plane.count) != 0 {
+            room[0] = plane[0]
+            return (.constant, 1)
+        }
+        let isHopeless = mode == .entropy && ck_sampled_entropy(bytes, plane.count) > BlockCoder.incompressibleEntropy
+        if !isHopeless, let count = zstd.compress(plane, into: room, mode: mode), count < plane.count {
+            return (.zstd, count)
+        }
+        guard plane.count <= room.count else { return nil }
+        room.copyMemory(from: plane)
+        return (.raw, plane.count)
+    }
+
+    /// The raw bytes of a block kept raw, in place; nil for other codecs.
+    public static func rawBytes(of packed: UnsafeRawBufferPointer) throws(CodecError) -> UnsafeRawBufferPointer? {
+        let header = try PackedHeader(packed)
+        guard header.codec == Codec.raw.rawValue else { return nil }
+        guard header.payloadCount == header.rawCount else {
+            throw CodecError(.malformed, "raw block of \(header.payloadCount) bytes says it holds \(header.rawCount)")
+        }
+        return UnsafeRawBufferPointer(rebasing: packed[header.payloadOffset...])
+    }
+
+    /// Unpacks `packed` into `target`, which must have the block's raw length.
+    ///
+    /// Safe on hostile bytes: every length is checked against the buffers.
+    /// - Throws: `.malformed`, or `.unknownCodec` for one this version does not have.
+    public func unpack(_ packed: UnsafeRawBufferPointer, into target: UnsafeMutableRawBufferPointer) throws(CodecError) {
+        let header = try PackedHeader(packed)
+        guard header.rawCount == target.count, header.rawCount <= BlockCoder.maximumBlockBytes else {
+            throw CodecError(.malformed, "block of \(header.rawCount) bytes where \(target.count) belong")
+        }
+        let payload = UnsafeRawBufferPointer(rebasing: packed[header.payloadOffset...])
+        switch Codec(rawValue: header.codec) {
+        case .raw:
+            guard payload.count == target.count else {
+                throw CodecError(.malformed, "raw block of \(payload.count) bytes where \(target.count) belong")
+            }
+            target.copyMemory(from: payload)
+        case .planes:
+            try unpackPlanes(payload, layout: ElementLayout(header.element), into: target)
+        case nil:
+            throw CodecError(.unknownCodec, "codec \(header.codec) is not known to this version of ckpt")
+        }
+    }
+
+    private func unpackPlanes(
+        _ payload: UnsafeRawBufferPointer, layout: ElementLayout, into target: UnsafeMutableRawBufferPointer
+    ) throws(CodecError) {
+        let width = layout.width
+        var offset = width * BlockCoder.planeHeaderBytes
+        guard target.count > 0, target.count % width == 0, payload.count >= offset else {
+            throw CodecError(.malformed, "a block of \(target.count) bytes is not made of \(width) planes")
+        }
+        let words = target.count / width
+        let sources = UnsafeMutablePointer<UnsafePointer<UInt8>?>.allocate(capacity: width)
+        defer { sources.deallocate() }
+        for index in 0..<width {
+            let header = index * BlockCoder.planeHeaderBytes
+            let count = Int(UInt32(littleEndian: payload.loadUnaligned(fromByteOffset: header + 1, as: UInt32.self)))
+            guard count <= payload.count - offset else {
+                throw CodecError(.malformed, "plane \(index) reaches past its block")
+            }
+            let source = UnsafeRawBufferPointer(rebasing: payload[offset..<(offset + count)])
+            let scratch = UnsafeMutableRawBufferPointer(rebasing: planes[(index * words)..<((index + 1) * words)])
+            offset += count
+            switch PlaneMode(rawValue: payload[header]) {
+            case .raw where count == words:
+                sources[index] = source.baseAddress!.assumingMemoryBound(to: UInt8.self)
+                continue
+            case .constant where count == 1:
+                memset(scratch.baseAddress!, Int32(source[0]), words)
+            case .zstd:
+                try zstd.decompress(source, into: scratch)
+            default:
+                throw CodecError(.malformed, "plane \(index) has mode \(payload[header]) and \(count) bytes")
+            }
+            sources[index] = UnsafePointer(scratch.baseAddress!.assumingMemoryBound(to: UInt8.self))
+        }
+        guard offset == payload.count else {
+            throw CodecError(.malformed, "\(payload.count - offset) bytes follow the last plane")
+        }
+        kernels.join_planes(sources, words, Int32(width), layout.rotates ? 1 : 0, target.baseAddress!)
+    }
+}

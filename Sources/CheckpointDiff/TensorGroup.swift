@@ -1,0 +1,75 @@
+/// How the rows of a diff are put together.
+public enum DiffGrouping: String, Sendable, CaseIterable {
+    case tensor, layer, kind
+}
+
+/// What a tensor is for, told by its name in the ways of Llama, GPT-2, GPT-NeoX and their like.
+public enum TensorGroup {
+    /// `layer 3`, or `outside layers`: the first number that is a component of the name.
+    public static func layer(_ name: String) -> String {
+        for component in name.split(separator: ".") {
+            if let number = Int(component), number >= 0 { return "layer \(number)" }
+        }
+        return "outside layers"
+    }
+
+    /// `embedding`, `norm`, `attention`, `mlp`, `head` or `other`.
+    public static func kind(_ name: String) -> String {
+        let components = name.lowercased().split(separator: ".").map(String.init)
+        func has(_ words: [String]) -> Bool {
+            components.contains { component in words.contains { component.contains($0) } }
+        }
+        func isExactly(_ words: [String]) -> Bool { components.contains { words.contains($0) } }
+        if has(["embed", "wte", "wpe"]) || isExactly(["emb"]) { return "embedding" }
+        if has(["lm_head"]) || isExactly(["head", "output"]) { return "head" }
+        if has(["norm", "ln_", "layernorm"]) || isExactly(["n1", "n2", "ln1", "ln2", "nf"]) { return "norm" }
+        if has(["mlp", "feed_forward", "gate_proj", "up_proj", "down_proj", "experts", "ffn"])
+            || isExactly(["u", "g", "d", "w1", "w2", "w3"])
+        {
+            return "mlp"
+        }
+        if has(["attn", "attention", "q_proj", "k_proj", "v_proj", "o_proj"]) || isExactly(["q", "k", "v", "o", "wq", "wk", "wv", "wo"]) {
+            return "attention"
+        }
+        return "other"
+    }
+}
+
+/// Several tensors of a diff taken together.
+public struct DeltaGroup: Sendable {
+    public var name: String
+    /// Tensors in it that were compared; identical ones are not.
+    public var tensors: Int
+    /// Sums over those. Its name, dtype and shape are those of the first.
+    public var delta: WeightDelta
+
+    public init(name: String, tensors: Int, delta: WeightDelta) {
+        self.name = name
+        self.tensors = tensors
+        self.delta = delta
+    }
+}
+
+extension CheckpointDelta {
+    /// The compared tensors by layer or kind, in order of first appearance.
+    public func groups(by grouping: DiffGrouping) -> [DeltaGroup] {
+        var groups: [DeltaGroup] = []
+        var indices: [String: Int] = [:]
+        for delta in compared {
+            let name =
+                switch grouping {
+                case .tensor: delta.name
+                case .layer: TensorGroup.layer(delta.name)
+                case .kind: TensorGroup.kind(delta.name)
+                }
+            if let index = indices[name] {
+                groups[index].tensors += 1
+                groups[index].delta.add(delta)
+            } else {
+                indices[name] = groups.count
+                groups.append(DeltaGroup(name: name, tensors: 1, delta: delta))
+            }
+        }
+        return groups
+    }
+}

@@ -1,0 +1,80 @@
+public import CheckpointStore
+public import TensorFormats
+
+/// How two tensors of one name, dtype and shape differ. `d` is the second minus the first.
+public struct WeightDelta: Sendable {
+    public var name: String
+    /// The file that holds it in the first checkpoint.
+    public var file: String
+    public var part: PartKind
+    public var dtype: DType
+    public var shape: [UInt64]
+    /// Numbers compared; a complex number is two.
+    public var words: UInt64
+    /// Words whose bits differ.
+    public var changed: UInt64
+    /// Words that are finite, non-zero and of opposite sign.
+    public var signFlips: UInt64
+    /// Pairs with a NaN or an infinity: counted here and in `changed`, left out of every sum.
+    public var nonfinite: UInt64
+    /// Sums of squares of the first, the second and their difference.
+    public var sumFirst: Double
+    public var sumSecond: Double
+    public var sumDelta: Double
+    /// The largest |d|.
+    public var maxAbs: Double
+
+    /// The L2 norm of d.
+    public var deltaL2: Double { sumDelta.squareRoot() }
+
+    /// ||d|| / ||a||; 0 when nothing changed, infinite when a is all zero and d is not.
+    public var relativeL2: Double {
+        sumDelta == 0 ? 0 : (sumDelta / sumFirst).squareRoot()
+    }
+
+    /// The cosine between first and second; nil when one of them is all zero.
+    ///
+    /// From a.b = (a.a + b.b - d.d) / 2, whose rounding is small beside a.a + b.b.
+    public var cosine: Double? {
+        guard sumFirst > 0, sumSecond > 0 else { return nil }
+        if sumDelta == 0 { return 1 }
+        let dot = (sumFirst + sumSecond - sumDelta) / 2
+        return max(-1, min(1, dot / (sumFirst.squareRoot() * sumSecond.squareRoot())))
+    }
+
+    /// Adds the counts and sums of `other`, as for a group of tensors.
+    public mutating func add(_ other: WeightDelta) {
+        words += other.words
+        changed += other.changed
+        signFlips += other.signFlips
+        nonfinite += other.nonfinite
+        sumFirst += other.sumFirst
+        sumSecond += other.sumSecond
+        sumDelta += other.sumDelta
+        maxAbs = max(maxAbs, other.maxAbs)
+    }
+}
+
+/// A tensor that has no counterpart to compare with.
+public struct TensorMismatch: Sendable {
+    public enum Reason: String, Sendable {
+        case added, removed, reshaped, retyped
+    }
+
+    public var name: String
+    public var reason: Reason
+    public var first: TensorEntry?
+    public var second: TensorEntry?
+}
+
+/// What two checkpoints differ in.
+public struct CheckpointDelta: Sendable {
+    /// Tensors with the same name, dtype and shape whose bytes were compared.
+    public var compared: [WeightDelta]
+    /// Tensors that are the same stored bytes: skipped without reading.
+    public var identical: [TensorEntry]
+    public var mismatched: [TensorMismatch]
+
+    /// Whether anything differs.
+    public var isDifferent: Bool { !mismatched.isEmpty || compared.contains { $0.changed > 0 } }
+}

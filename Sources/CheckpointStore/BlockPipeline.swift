@@ -1,0 +1,184 @@
+internal import BlockCodec
+internal import Dispatch
+internal import LMDB
+internal import Synchronization
+internal import TensorFormats
+
+/// One block to read: where its bytes lie, and where they go besides.
+struct BlockJob {
+    var file: OpenFile
+    /// The image's copy of the file; nil when none is made by copying.
+    var image: OpenFile?
+    /// Ranges of the file, in order; more than one only for skeletons.
+    var ranges: [Range<UInt64>]
+    var byteCount: Int
+    var element: DType
+    /// Which of the checkpoint's tensors it belongs to.
+    var tensor: Int
+}
+
+/// Blocks that are read, hashed and packed together, and then stored in order.
+final class BlockBatch {
+    /// What became of a job.
+    struct Result {
+        var id: ContentID
+        /// Bytes in the slab, 0 when the block was stored already.
+        var packedCount: Int
+    }
+
+    static let maximumJobs = 1024
+    static let maximumRawBytes = 8 << 20
+    private static let slabBytes =
+        maximumRawBytes + BlockCoder.maximumBlockBytes + maximumJobs * PackedHeader.byteCount
+
+    private(set) var jobs: [BlockJob] = []
+    private(set) var rawBytes = 0
+    private var offsets: [Int] = []
+    private let slab = UnsafeMutableRawBufferPointer.allocate(byteCount: slabBytes, alignment: 64)
+    private let results = UnsafeMutableBufferPointer<Result>.allocate(capacity: maximumJobs)
+
+    deinit {
+        slab.deallocate()
+        results.deallocate()
+    }
+
+    var isFull: Bool { jobs.count == BlockBatch.maximumJobs || rawBytes >= BlockBatch.maximumRawBytes }
+
+    func removeAll() {
+        jobs.removeAll(keepingCapacity: true)
+        offsets.removeAll(keepingCapacity: true)
+        rawBytes = 0
+    }
+
+    func append(_ job: BlockJob) {
+        offsets.append(rawBytes + jobs.count * PackedHeader.byteCount)
+        jobs.append(job)
+        rawBytes += job.byteCount
+    }
+
+    /// Room for job `index`: its raw bytes and a header.
+    func room(_ index: Int) -> UnsafeMutableRawBufferPointer {
+        let start = offsets[index]
+        return UnsafeMutableRawBufferPointer(rebasing: slab[start..<(start + PackedHeader.byteCount + jobs[index].byteCount)])
+    }
+
+    func set(_ index: Int, _ result: Result) { results[index] = result }
+
+    /// The block's id and its packed bytes, nil when it was stored already. Valid until the batch is reused.
+    func result(_ index: Int) -> (id: ContentID, packed: UnsafeRawBufferPointer?) {
+        let result = results[index]
+        guard result.packedCount > 0 else { return (result.id, nil) }
+        return (result.id, UnsafeRawBufferPointer(rebasing: room(index)[..<result.packedCount]))
+    }
+}
+
+/// Reads, hashes and packs blocks on all processors, one batch ahead of the thread that stores them.
+///
+/// A block that is stored already, or was met before in this ingest, is hashed but not packed. Memory: two
+/// batches of 8 MiB, a few blocks a processor, and 32 bytes for each new block.
+final class BlockPipeline {
+    private let environment: Environment
+    private let tables: Tables
+    private let packing: Packing
+    private let lanes: Lanes<CodecLane>
+    private let met = Mutex<Set<ContentID>>([])
+    private let queue = DispatchQueue(label: "ckpt.blocks")
+    private var running: (batch: BlockBatch, done: DispatchSemaphore, failure: Failure)?
+    private var spare: [BlockBatch] = [BlockBatch(), BlockBatch()]
+    private var nextJob: () throws -> BlockJob?
+    private var isExhausted = false
+
+    private final class Failure {
+        var error: (any Error)?
+    }
+
+    /// - Parameter nextJob: the jobs, in the order they are to be stored; nil at the end.
+    init(
+        environment: Environment, tables: Tables, packing: Packing, nextJob: @escaping () throws -> BlockJob?
+    ) throws {
+        self.environment = environment
+        self.tables = tables
+        self.packing = packing
+        self.nextJob = nextJob
+        lanes = try Lanes { try CodecLane() }
+    }
+
+    /// Waits for the batch under way, if any: call before its files are removed.
+    func stop() {
+        isExhausted = true
+        running?.done.wait()
+        running = nil
+    }
+
+    /// The next batch, done; nil after the last. The batch before it is reused: be through with it.
+    func next() throws -> BlockBatch? {
+        if running == nil { try start() }
+        guard let current = running else { return nil }
+        current.done.wait()
+        running = nil
+        if let error = current.failure.error { throw error }
+        // The batch handed out last comes back here: the caller is through with it.
+        try start()
+        spare.append(current.batch)
+        return current.batch
+    }
+
+    private func start() throws {
+        guard !isExhausted, let batch = spare.first else { return }
+        spare.removeFirst()
+        batch.removeAll()
+        while !batch.isFull {
+            guard let job = try nextJob() else {
+                isExhausted = true
+                break
+            }
+            batch.append(job)
+        }
+        guard !batch.jobs.isEmpty else { return }
+        let done = DispatchSemaphore(value: 0)
+        let failure = Failure()
+        running = (batch, done, failure)
+        nonisolated(unsafe) let shared = (self, batch, failure)
+        queue.async {
+            let (pipeline, batch, failure) = shared
+            do {
+                try pipeline.work(batch)
+            } catch {
+                failure.error = error
+            }
+            done.signal()
+        }
+    }
+
+    private func work(_ batch: BlockBatch) throws {
+        try lanes.run { lane, next in
+            // A transaction of this lane's own, no older than the batch: what it sees stays, under the store lock.
+            let transaction = try environment.beginRead()
+            while let index = next(batch.jobs.count) {
+                try work(batch, index, lane, transaction)
+            }
+        }
+    }
+
+    private func work(
+        _ batch: BlockBatch, _ index: Int, _ lane: CodecLane, _ transaction: borrowing ReadTransaction
+    ) throws {
+        let job = batch.jobs[index]
+        let raw = UnsafeMutableRawBufferPointer(rebasing: lane.raw[..<job.byteCount])
+        var filled = 0
+        for range in job.ranges {
+            let piece = UnsafeMutableRawBufferPointer(rebasing: raw[filled..<(filled + range.count)])
+            try job.file.read(at: range.lowerBound, into: piece)
+            try job.image?.write(UnsafeRawBufferPointer(piece), at: range.lowerBound)
+            filled += range.count
+        }
+        let bytes = UnsafeRawBufferPointer(raw)
+        let id = ContentID.hash(of: bytes)
+        var packedCount = 0
+        let isFirst = met.withLock { $0.insert(id).inserted }
+        if isFirst, try !transaction.isStored(tables, .block, id) {
+            packedCount = try lane.coder.pack(bytes, element: job.element, packing: packing, into: batch.room(index))
+        }
+        batch.set(index, BlockBatch.Result(id: id, packedCount: packedCount))
+    }
+}

@@ -1,0 +1,250 @@
+internal import LMDB
+internal import TensorFormats
+
+/// The tensors of a checkpoint, wherever it is: a snapshot of a store, or files outside one.
+public struct CheckpointContents: Sendable {
+    fileprivate enum Origin: Sendable {
+        /// Whole files below a directory: an image, or the checkpoint itself.
+        case directory(String)
+        /// Packed blocks.
+        case store(Store)
+    }
+
+    /// The ref or path it was asked for by.
+    public let name: String
+    /// Nil outside a store.
+    public let id: ContentID?
+    public let tensors: [TensorEntry]
+    private let origin: Origin
+    private let maps: MappedFileCache
+
+    fileprivate init(name: String, id: ContentID?, tensors: [TensorEntry], origin: Origin) {
+        self.name = name
+        self.id = id
+        self.tensors = tensors
+        self.origin = origin
+        maps = MappedFileCache()
+    }
+
+    /// Opens a checkpoint outside a store: a file or a model directory.
+    ///
+    /// - Throws: `.badInput`, `.incomplete`.
+    public init(path: String) throws(StoreError) {
+        self = try throwingStoreErrors {
+            guard let source = try CheckpointScan.checkpoints(at: path, asOne: true).first else {
+                throw StoreError(.badInput, "\(path): no checkpoint")
+            }
+            let reader = try CheckpointReader(source)
+            let tensors = reader.files.flatMap { file in
+                file.layout.tensors.map { tensor in
+                    TensorEntry(
+                        name: tensor.name, file: file.source.path, part: file.source.part, dtype: tensor.dtype,
+                        shape: tensor.shape, strides: tensor.strides, storage: nil, storageOffset: tensor.offset,
+                        fileOffset: file.layout.storages[tensor.storage].offset + tensor.offset)
+                }
+            }
+            let isFile = FileSystem.status(source.path)?.isRegular == true
+            let directory = isFile ? FileSystem.parent(source.path) ?? "." : source.path
+            return CheckpointContents(name: path, id: nil, tensors: tensors, origin: .directory(directory))
+        }
+    }
+
+    /// A reader for one thread.
+    public func makeReader() throws(StoreError) -> TensorReader {
+        try throwingStoreErrors {
+            switch origin {
+            case .directory(let directory): return TensorReader(.files(directory, maps))
+            case .store(let store):
+                let generation = store.openGeneration
+                return TensorReader(
+                    .blocks(
+                        BlockReader(try generation.environment.beginRead(), generation.tables)))
+            }
+        }
+    }
+}
+
+extension Store {
+    /// The tensors of `ref`, read from its image where it has one, else block by block.
+    public func contents(_ ref: String) throws(StoreError) -> CheckpointContents {
+        try throwingStoreErrors {
+            let snapshot = try loadSnapshot(resolve(ref))
+            let origin = try imagePath(snapshot.id).map { CheckpointContents.Origin.directory($0) } ?? .store(self)
+            return CheckpointContents(name: ref, id: snapshot.id, tensors: snapshot.tensors, origin: origin)
+        }
+    }
+}
+
+/// Reads tensors as sequences of bytes: in place where they are mapped, decoded into a reused buffer where they
+/// are packed. For one thread; holds a read transaction while it lives.
+public final class TensorReader {
+    fileprivate enum Backing {
+        case files(String, MappedFileCache)
+        case blocks(BlockReader)
+    }
+
+    private let backing: Backing
+    /// The last tensor that had to be gathered element by element.
+    private var gathered: (identity: GatheredKey, bytes: [UInt8])?
+
+    private struct GatheredKey: Equatable {
+        var file: String
+        var name: String
+    }
+
+    fileprivate init(_ backing: Backing) { self.backing = backing }
+
+    /// Calls `body` with bytes `range` of the tensor's elements in row-major order.
+    ///
+    /// In place and without reading when the bytes are mapped whole; a range on the tensor's own `Grid` is one block.
+    /// A tensor whose strides are not contiguous is gathered once, whole, in memory.
+    public func withBytes<R>(
+        of tensor: TensorEntry, _ range: Range<UInt64>, _ body: (UnsafeRawBufferPointer) throws -> R
+    ) throws -> R {
+        guard range.upperBound <= tensor.byteCount else {
+            throw StoreError(.failed, "\(tensor.name): bytes \(range) of \(tensor.byteCount) asked for")
+        }
+        if tensor.strides != nil {
+            let bytes = try gather(tensor)
+            return try bytes.withUnsafeBytes {
+                try body(UnsafeRawBufferPointer(rebasing: $0[Int(range.lowerBound)..<Int(range.upperBound)]))
+            }
+        }
+        return try withStorageBytes(of: tensor, range, body)
+    }
+
+    /// Bytes `range` from the tensor's first element on, as they lie in its storage.
+    private func withStorageBytes<R>(
+        of tensor: TensorEntry, _ range: Range<UInt64>, _ body: (UnsafeRawBufferPointer) throws -> R
+    ) throws -> R {
+        switch backing {
+        case .files(let directory, let maps):
+            let map = try maps.map(directory + "/" + tensor.file)
+            let start = tensor.fileOffset + range.lowerBound
+            guard tensor.fileOffset + range.upperBound <= UInt64(map.bytes.count) else {
+                throw StoreError(.damaged, "\(map.path): byte \(map.bytes.count): the file ends inside \(tensor.name)")
+            }
+            return try withExtendedLifetime(map) {
+                try body(UnsafeRawBufferPointer(rebasing: map.bytes[Int(start)..<Int(start) + range.count]))
+            }
+        case .blocks(let reader):
+            guard let storage = tensor.storage else { throw StoreError(.failed, "\(tensor.name): not in a store") }
+            let start = tensor.storageOffset + range.lowerBound
+            let bytes = try reader.bytes(of: storage, start..<(start + UInt64(range.count)))
+            return try body(bytes)
+        }
+    }
+
+    private func gather(_ tensor: TensorEntry) throws -> [UInt8] {
+        let key = GatheredKey(file: tensor.file, name: tensor.name)
+        if let gathered, gathered.identity == key { return gathered.bytes }
+        let view = PartManifest.Tensor(
+            name: tensor.name, storage: 0, offset: 0, dtype: tensor.dtype, shape: tensor.shape, strides: tensor.strides)
+        guard let extent = view.extent, tensor.dtype.bits % 8 == 0 else {
+            throw StoreError(.badInput, "\(tensor.name): strides of a \(tensor.dtype.name) tensor cannot be followed")
+        }
+        let bytes = try withStorageBytes(of: tensor, 0..<extent) { Strided.gather($0, view) }
+        gathered = (key, bytes)
+        return bytes
+    }
+}
+
+/// Strided elements, laid side by side.
+enum Strided {
+    /// The elements of `tensor` in row-major order; `storage` begins at its first element. O(elements x rank).
+    static func gather(_ storage: UnsafeRawBufferPointer, _ tensor: PartManifest.Tensor) -> [UInt8] {
+        let size = tensor.dtype.bits / 8
+        let strides = tensor.strides ?? []
+        let count = Int(tensor.byteCount) / max(1, size)
+        return [UInt8](unsafeUninitializedCapacity: count * size) { target, initialized in
+            var index = [UInt64](repeating: 0, count: tensor.shape.count)
+            var element: UInt64 = 0
+            for position in 0..<count {
+                let source = UnsafeRawBufferPointer(rebasing: storage[Int(element) * size..<(Int(element) + 1) * size])
+                UnsafeMutableRawBufferPointer(rebasing: UnsafeMutableRawBufferPointer(target)[position * size..<(position + 1) * size])
+                    .copyMemory(from: source)
+                var dim = tensor.shape.count - 1
+                while dim >= 0 {
+                    index[dim] += 1
+                    element += strides[dim]
+                    if index[dim] < tensor.shape[dim] { break }
+                    element -= strides[dim] * tensor.shape[dim]
+                    index[dim] = 0
+                    dim -= 1
+                }
+            }
+            initialized = count * size
+        }
+    }
+}
+
+/// Reads tensors from blocks inside one read transaction.
+final class BlockReader {
+    private let transaction: ReadTransaction
+    private let tables: Tables
+    /// Made when the first packed block is met: views of raw blocks need none.
+    private var lane: CodecLane?
+    private var last: (id: ContentID, record: TensorRecord)?
+    /// Holds ranges that span blocks.
+    private var assembled = UnsafeMutableRawBufferPointer(start: nil, count: 0)
+
+    init(_ transaction: consuming ReadTransaction, _ tables: Tables) {
+        self.transaction = transaction
+        self.tables = tables
+    }
+
+    deinit { assembled.deallocate() }
+
+    func record(_ tensor: ContentID) throws -> TensorRecord {
+        if let last, last.id == tensor { return last.record }
+        guard let record = try transaction.tensorRecord(tables, tensor) else {
+            throw StoreError(.damaged, "store: tensor \(tensor) is missing", hint: "run ckpt verify")
+        }
+        last = (tensor, record)
+        return record
+    }
+
+    /// Block `index` of a tensor: in place when it is kept raw. Valid until the next call.
+    func block(_ index: Int, of record: TensorRecord) throws -> UnsafeRawBufferPointer {
+        let count = record.grid.range(index).count
+        if let raw = try transaction.rawBlock(tables, record.blocks[index], count: count) { return raw }
+        let lane = try self.lane ?? CodecLane()
+        self.lane = lane
+        return try transaction.blockBytes(tables, record.blocks[index], count: count, lane)
+    }
+
+    /// Bytes `range` of a stored tensor; copied only when they span blocks. Valid until the next call.
+    func bytes(of tensor: ContentID, _ range: Range<UInt64>) throws -> UnsafeRawBufferPointer {
+        let record = try record(tensor)
+        let grid = record.grid
+        guard !range.isEmpty else { return UnsafeRawBufferPointer(start: nil, count: 0) }
+        guard range.upperBound <= grid.byteCount else {
+            throw StoreError(.damaged, "store: tensor \(tensor) is shorter than its file says", hint: "run ckpt verify")
+        }
+        var index = grid.block(at: range.lowerBound)
+        if range.upperBound <= grid.range(index).upperBound {
+            return try part(range, ofBlock: index, of: record)
+        }
+        if assembled.count < range.count {
+            assembled.deallocate()
+            assembled = .allocate(byteCount: range.count, alignment: 64)
+        }
+        var done = 0
+        while done < range.count {
+            let piece = try part(grid.range(index).clamped(to: range), ofBlock: index, of: record)
+            UnsafeMutableRawBufferPointer(rebasing: assembled[done..<(done + piece.count)]).copyMemory(from: piece)
+            done += piece.count
+            index += 1
+        }
+        return UnsafeRawBufferPointer(rebasing: assembled[..<range.count])
+    }
+
+    /// Bytes `range` of the tensor, all of them inside block `index`.
+    private func part(
+        _ range: Range<UInt64>, ofBlock index: Int, of record: TensorRecord
+    ) throws -> UnsafeRawBufferPointer {
+        let bytes = try block(index, of: record)
+        let start = Int(range.lowerBound - record.grid.range(index).lowerBound)
+        return UnsafeRawBufferPointer(rebasing: bytes[start..<(start + range.count)])
+    }
+}

@@ -1,0 +1,72 @@
+internal import Crypto
+
+/// A SHA-256: the identity of a block, tensor, part or snapshot.
+public struct ContentID: Hashable, Comparable, Sendable, BitwiseCopyable, CustomStringConvertible {
+    public static let byteCount = 32
+    /// The bytes in order, eight to a lane, as they lie in memory.
+    private var lanes: SIMD4<UInt64>
+
+    /// The first 32 bytes of `bytes`, at any alignment.
+    public init(_ bytes: UnsafeRawBufferPointer) {
+        lanes = bytes.loadUnaligned(as: SIMD4<UInt64>.self)
+    }
+
+    public init(_ bytes: [UInt8]) {
+        precondition(bytes.count == ContentID.byteCount, "an id is 32 bytes")
+        self = bytes.withUnsafeBytes { ContentID($0) }
+    }
+
+    /// The hash of `bytes`. O(n).
+    public static func hash(of bytes: UnsafeRawBufferPointer) -> ContentID {
+        var hash = SHA256()
+        hash.update(bufferPointer: bytes)
+        return hash.finalize().withUnsafeBytes { ContentID($0) }
+    }
+
+    public static func hash(of bytes: [UInt8]) -> ContentID {
+        bytes.withUnsafeBytes { hash(of: $0) }
+    }
+
+    public var bytes: [UInt8] { withUnsafeBytes(of: lanes) { Array($0) } }
+
+    /// 64 lower-case hexadecimal digits.
+    public var description: String { Hex.string(bytes) }
+
+    /// The first 12 digits, as shown to people.
+    public var short: String { String(description.prefix(12)) }
+
+    public static func < (a: ContentID, b: ContentID) -> Bool {
+        withUnsafeBytes(of: a.lanes) { a in
+            withUnsafeBytes(of: b.lanes) { b in a.lexicographicallyPrecedes(b) }
+        }
+    }
+}
+
+/// Hexadecimal, lower case.
+enum Hex {
+    private static let digits = Array("0123456789abcdef".utf8)
+
+    static func string(_ bytes: [UInt8]) -> String {
+        var text: [UInt8] = []
+        text.reserveCapacity(bytes.count * 2)
+        for byte in bytes {
+            text.append(digits[Int(byte >> 4)])
+            text.append(digits[Int(byte & 15)])
+        }
+        return String(decoding: text, as: UTF8.self)
+    }
+
+    /// The values of the digits of `text`, or nil when one is none.
+    static func nibbles(_ text: String) -> [UInt8]? {
+        var values: [UInt8] = []
+        for unit in text.utf8 {
+            switch unit {
+            case 0x30...0x39: values.append(unit - 0x30)
+            case 0x61...0x66: values.append(unit - 0x61 + 10)
+            case 0x41...0x46: values.append(unit - 0x41 + 10)
+            default: return nil
+            }
+        }
+        return values
+    }
+}

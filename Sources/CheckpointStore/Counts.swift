@@ -1,0 +1,90 @@
+internal import LMDB
+
+/// How often a block, tensor, part or snapshot is used, and for a block how it is packed. Kept beside the
+/// records, so that a count changes without moving a block.
+struct CountRecord: Equatable {
+    static let byteCount = 18
+
+    var count: UInt64
+    /// Blocks only: the depth, codec, raw and packed bytes of the block's header. Zero for the other kinds.
+    var depth: UInt8 = 0
+    var codec: UInt8 = 0
+    var rawBytes: UInt32 = 0
+    var packedBytes: UInt32 = 0
+
+    init(count: UInt64) { self.count = count }
+
+    init(count: UInt64, depth: UInt8, codec: UInt8, rawBytes: Int, packedBytes: Int) {
+        self.count = count
+        self.depth = depth
+        self.codec = codec
+        self.rawBytes = UInt32(rawBytes)
+        self.packedBytes = UInt32(packedBytes)
+    }
+
+    var encoded: [UInt8] {
+        var writer = ByteWriter()
+        writer.put(count)
+        writer.put(depth)
+        writer.put(codec)
+        writer.put(rawBytes)
+        writer.put(packedBytes)
+        return writer.bytes
+    }
+
+    init(_ bytes: [UInt8]) throws {
+        var reader = ByteReader(bytes, "store: count")
+        count = try reader.take()
+        depth = try reader.take()
+        codec = try reader.take()
+        rawBytes = try reader.take()
+        packedBytes = try reader.take()
+        try reader.finish()
+    }
+
+    /// The key of the count of `id`: its kind, then the id.
+    static func key(_ kind: Kind, _ id: ContentID) -> [UInt8] { [kind.rawValue] + id.bytes }
+}
+
+extension Transaction where Self: ~Copyable {
+    func count(_ tables: Tables, _ kind: Kind, _ id: ContentID) throws -> CountRecord? {
+        try record(tables, .count, CountRecord.key(kind, id)).map { bytes in try CountRecord(bytes) }
+    }
+
+    /// Whether the block, tensor, part or snapshot is stored. O(log n), without touching its record.
+    func isStored(_ tables: Tables, _ kind: Kind, _ id: ContentID) throws -> Bool {
+        try contains(tables[.count], CountRecord.key(kind, id))
+    }
+}
+
+extension WriteTransaction {
+    func putCount(_ tables: Tables, _ kind: Kind, _ id: ContentID, _ record: CountRecord) throws {
+        try putRecord(tables, .count, CountRecord.key(kind, id), record.encoded)
+    }
+
+    /// Adds one use.
+    func retain(_ tables: Tables, _ kind: Kind, _ id: ContentID) throws {
+        guard var record = try count(tables, kind, id) else {
+            throw StoreError(.damaged, "store: \(kind) \(id) has no count", hint: "run ckpt verify")
+        }
+        record.count += 1
+        try putCount(tables, kind, id, record)
+    }
+
+    /// Takes one use back. At the last one the record is deleted; what it used in turn is the caller's.
+    ///
+    /// - Returns: whether that was the last use.
+    func release(_ tables: Tables, _ kind: Kind, _ id: ContentID) throws -> Bool {
+        guard var record = try count(tables, kind, id), record.count > 0 else {
+            throw StoreError(.damaged, "store: \(kind) \(id) is released more often than used", hint: "run ckpt verify")
+        }
+        record.count -= 1
+        guard record.count == 0 else {
+            try putCount(tables, kind, id, record)
+            return false
+        }
+        try delete(tables[.count], CountRecord.key(kind, id))
+        try delete(tables[kind], id.bytes)
+        return true
+    }
+}

@@ -1,0 +1,235 @@
+internal import CKernels
+
+#if canImport(Glibc)
+internal import Glibc
+#elseif canImport(Musl)
+internal import Musl
+#else
+internal import Darwin
+#endif
+
+/// What identifies the bytes of a file without reading them.
+struct FileStatus: Equatable, Sendable {
+    var size: UInt64
+    var modified: Int64
+    var changed: Int64
+    var inode: UInt64
+    var isDirectory: Bool
+    var isRegular: Bool
+
+    fileprivate init(_ status: stat) {
+        size = UInt64(max(0, status.st_size))
+        #if os(Linux)
+        modified = Int64(status.st_mtim.tv_sec) * 1_000_000_000 + Int64(status.st_mtim.tv_nsec)
+        changed = Int64(status.st_ctim.tv_sec) * 1_000_000_000 + Int64(status.st_ctim.tv_nsec)
+        #else
+        modified = Int64(status.st_mtimespec.tv_sec) * 1_000_000_000 + Int64(status.st_mtimespec.tv_nsec)
+        changed = Int64(status.st_ctimespec.tv_sec) * 1_000_000_000 + Int64(status.st_ctimespec.tv_nsec)
+        #endif
+        inode = UInt64(truncatingIfNeeded: status.st_ino)
+        isDirectory = status.st_mode & S_IFMT == S_IFDIR
+        isRegular = status.st_mode & S_IFMT == S_IFREG
+    }
+}
+
+/// An open file, closed when the last reference goes.
+final class OpenFile: Sendable {
+    let descriptor: Int32
+    let path: String
+
+    /// Opens an existing file for reading.
+    init(reading path: String) throws {
+        descriptor = open(path, O_RDONLY | O_CLOEXEC)
+        self.path = path
+        guard descriptor >= 0 else { throw FileSystem.failure("open", path) }
+    }
+
+    /// Makes a new file; fails when there is one of that name.
+    init(creating path: String) throws {
+        descriptor = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0o644)
+        self.path = path
+        guard descriptor >= 0 else { throw FileSystem.failure("create", path) }
+    }
+
+    /// Opens a file for locking, made when it is missing.
+    init(locking path: String) throws {
+        descriptor = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0o644)
+        self.path = path
+        guard descriptor >= 0 else { throw FileSystem.failure("open", path) }
+    }
+
+    deinit { close(descriptor) }
+
+    func status() throws -> FileStatus {
+        var status = stat()
+        guard fstat(descriptor, &status) == 0 else { throw FileSystem.failure("stat", path) }
+        return FileStatus(status)
+    }
+
+    /// Fills `buffer` from `offset`. The corresponding C function is `pread`.
+    func read(at offset: UInt64, into buffer: UnsafeMutableRawBufferPointer) throws {
+        var done = 0
+        while done < buffer.count {
+            let count = pread(descriptor, buffer.baseAddress! + done, buffer.count - done, off_t(offset) + off_t(done))
+            if count < 0, errno == EINTR { continue }
+            guard count >= 0 else { throw FileSystem.failure("read", path) }
+            guard count > 0 else {
+                throw StoreError(
+                    .incomplete, "\(path): byte \(offset + UInt64(done)): the file ends here; it was cut while being read",
+                    hint: "ingest it again when its writer has finished")
+            }
+            done += count
+        }
+    }
+
+    /// Writes all of `buffer` at `offset`. The corresponding C function is `pwrite`.
+    func write(_ buffer: UnsafeRawBufferPointer, at offset: UInt64) throws {
+        var done = 0
+        while done < buffer.count {
+            let count = pwrite(descriptor, buffer.baseAddress! + done, buffer.count - done, off_t(offset) + off_t(done))
+            if count < 0, errno == EINTR { continue }
+            guard count >= 0 else { throw FileSystem.failure("write", path) }
+            done += count
+        }
+    }
+
+    func resize(to size: UInt64) throws {
+        guard ftruncate(descriptor, off_t(size)) == 0 else { throw FileSystem.failure("resize", path) }
+    }
+
+    func sync() throws {
+        let code = ck_sync_file(descriptor)
+        guard code == 0 else { throw FileSystem.failure("fsync", path, code) }
+    }
+}
+
+/// The calls the store makes on paths, each throwing a `StoreError` that names the path.
+enum FileSystem {
+    static func failure(_ operation: String, _ path: String, _ code: Int32 = errno) -> StoreError {
+        let full = code == ENOSPC || code == EDQUOT
+        return StoreError(full ? .diskFull : .failed, "\(path): \(operation): \(String(cString: strerror(code)))")
+    }
+
+    /// The status of what `path` names, links followed; nil when there is nothing.
+    static func status(_ path: String) -> FileStatus? {
+        var status = stat()
+        guard stat(path, &status) == 0 else { return nil }
+        return FileStatus(status)
+    }
+
+    static func makeDirectory(_ path: String) throws {
+        guard mkdir(path, 0o755) == 0 || errno == EEXIST else { throw failure("make directory", path) }
+    }
+
+    /// Makes `path` and the directories above it.
+    static func makeDirectories(_ path: String) throws {
+        if let status = status(path), status.isDirectory { return }
+        if let parent = parent(path), parent != path { try makeDirectories(parent) }
+        try makeDirectory(path)
+    }
+
+    /// The names in a directory, in byte order, without `.` and `..`.
+    static func list(_ path: String) throws -> [String] {
+        guard let directory = opendir(path) else { throw failure("list", path) }
+        defer { closedir(directory) }
+        var names: [String] = []
+        errno = 0
+        while let entry = readdir(directory) {
+            let bytes = withUnsafeBytes(of: &entry.pointee.d_name) { Array($0.prefix { $0 != 0 }) }
+            guard let name = String(validating: bytes, as: UTF8.self) else {
+                throw StoreError(
+                    .badInput, "\(path)/\(String(decoding: bytes, as: UTF8.self)): the name is not UTF-8",
+                    hint: "rename the file")
+            }
+            if name != ".", name != ".." { names.append(name) }
+        }
+        return names.sorted { $0.utf8.lexicographicallyPrecedes($1.utf8) }
+    }
+
+    static func rename(_ from: String, to target: String) throws {
+        #if canImport(Glibc)
+        let code = Glibc.rename(from, target)
+        #elseif canImport(Musl)
+        let code = Musl.rename(from, target)
+        #else
+        let code = Darwin.rename(from, target)
+        #endif
+        guard code == 0 else { throw failure("rename to \(target)", from) }
+    }
+
+    /// Removes a file; one that is not there is no error.
+    static func removeFile(_ path: String) throws {
+        guard unlink(path) == 0 || errno == ENOENT else { throw failure("remove", path) }
+    }
+
+    /// Removes a directory and all in it, links themselves, not what they lead to.
+    static func removeTree(_ path: String) throws {
+        var status = stat()
+        guard lstat(path, &status) == 0 else { return }
+        guard status.st_mode & S_IFMT == S_IFDIR else { return try removeFile(path) }
+        for name in try list(path) { try removeTree(path + "/" + name) }
+        guard rmdir(path) == 0 || errno == ENOENT else { throw failure("remove", path) }
+    }
+
+    /// Makes the names in a directory durable.
+    static func syncDirectory(_ path: String) throws {
+        let descriptor = open(path, O_RDONLY | O_CLOEXEC)
+        guard descriptor >= 0 else { throw failure("open", path) }
+        defer { close(descriptor) }
+        let code = ck_sync_file(descriptor)
+        guard code == 0 || code == EINVAL else { throw failure("fsync", path, code) }
+    }
+
+    /// Writes a small file under a temporary name, syncs it and renames it into place.
+    static func replaceFile(_ path: String, with text: String) throws {
+        let temporary = "\(path).\(getpid()).tmp"
+        try removeFile(temporary)
+        let file = try OpenFile(creating: temporary)
+        try Array(text.utf8).withUnsafeBytes { try file.write($0, at: 0) }
+        try file.sync()
+        try rename(temporary, to: path)
+        try syncDirectory(parent(path) ?? ".")
+    }
+
+    /// The contents of a small file, or nil when it is missing.
+    static func contents(_ path: String, limit: Int = 64 << 20) throws -> [UInt8]? {
+        guard let status = status(path), status.isRegular else { return nil }
+        guard status.size <= UInt64(limit) else {
+            throw StoreError(.badInput, "\(path): \(status.size) bytes where \(limit) are the most expected")
+        }
+        let file = try OpenFile(reading: path)
+        var bytes = [UInt8](repeating: 0, count: Int(status.size))
+        try bytes.withUnsafeMutableBytes { try file.read(at: 0, into: $0) }
+        return bytes
+    }
+
+    /// The absolute path with links resolved, or nil when nothing is there.
+    static func absolute(_ path: String) -> String? {
+        guard let resolved = realpath(path, nil) else { return nil }
+        defer { free(resolved) }
+        return String(cString: resolved)
+    }
+
+    /// The part before the last slash; nil for a plain name.
+    static func parent(_ path: String) -> String? {
+        var path = path[...]
+        while path.count > 1, path.last == "/" { path.removeLast() }
+        guard let slash = path.lastIndex(of: "/") else { return nil }
+        return slash == path.startIndex ? "/" : String(path[..<slash])
+    }
+
+    /// The part behind the last slash.
+    static func name(_ path: String) -> String {
+        var path = path[...]
+        while path.count > 1, path.last == "/" { path.removeLast() }
+        guard let slash = path.lastIndex(of: "/") else { return String(path) }
+        return String(path[path.index(after: slash)...])
+    }
+
+    /// Nanoseconds since 1970.
+    static func now() -> Int64 {
+        var time = timespec()
+        clock_gettime(CLOCK_REALTIME, &time)
+        return Int64(time.tv_sec) * 1_000_000_000 + Int64(time.tv_nsec)
+    }
+}

@@ -1,0 +1,82 @@
+internal import LMDB
+
+#if canImport(Glibc)
+internal import Glibc
+#elseif canImport(Musl)
+internal import Musl
+#else
+internal import Darwin
+#endif
+
+/// One generation of a store: the LMDB environment in `gen-N/`, which the file `current` names.
+///
+/// Compaction writes generation N+1 and then renames `current`, because a data file must never be replaced
+/// under a name that is open.
+struct Generation: Sendable {
+    let number: Int
+    let environment: Environment
+    let tables: Tables
+
+    static func path(_ store: String, _ number: Int) -> String { "\(store)/gen-\(number)" }
+
+    /// The number that `current` names.
+    static func current(_ store: String) throws -> Int {
+        guard let bytes = try FileSystem.contents(store + "/current", limit: 64) else {
+            throw StoreError(.noStore, "\(store): no store here", hint: "make one with: ckpt init \(store)")
+        }
+        let text = String(decoding: bytes, as: UTF8.self)
+        guard text.hasPrefix("gen-"), text.hasSuffix("\n"), let number = Int(text.dropFirst(4).dropLast()), number > 0
+        else { throw StoreError(.damaged, "\(store)/current: names no generation", hint: "run ckpt verify") }
+        return number
+    }
+
+    /// Opens generation `number` and checks that this version can read it.
+    static func open(_ store: String, _ number: Int) throws -> Generation {
+        let path = path(store, number)
+        guard FileSystem.status(path + "/data.mdb") != nil else {
+            throw StoreError(.damaged, "\(path)/data.mdb: missing", hint: "restore the store directory")
+        }
+        let environment = try Environment.open(path: path)
+        let transaction = try environment.beginRead()
+        guard let tables = try Tables(transaction) else {
+            throw StoreError(.damaged, "\(path): a table is missing", hint: "run ckpt verify")
+        }
+        try Superblock.read(transaction, tables).checkReadable()
+        // The commit makes the table handles usable in later transactions.
+        try transaction.commit()
+        return Generation(number: number, environment: environment, tables: tables)
+    }
+
+    /// Makes generation `number`, empty.
+    static func create(_ store: String, _ number: Int) throws {
+        let path = path(store, number)
+        try FileSystem.makeDirectory(path)
+        let environment = try Environment.open(path: path)
+        let transaction = try environment.beginWrite()
+        let tables = try Tables(transaction)
+        try transaction.putRecord(tables, .superblock, Superblock.key, Superblock.new().encoded)
+        try transaction.commit()
+        try reserveLockFile(path + "/lock.mdb")
+        try FileSystem.syncDirectory(path)
+    }
+
+    /// LMDB maps its lock file sparse and writable: on a full disk, taking a reader slot in a hole of it would
+    /// be SIGBUS. Its blocks are taken now.
+    private static func reserveLockFile(_ path: String) throws {
+        #if os(Linux)
+        guard let size = FileSystem.status(path)?.size else { return }
+        let file = try OpenFile(locking: path)
+        let code = posix_fallocate(file.descriptor, 0, off_t(size))
+        guard code == 0 || code == EOPNOTSUPP || code == EINVAL else { throw FileSystem.failure("allocate", path, code) }
+        #endif
+    }
+}
+
+extension Superblock {
+    static func read<T: Transaction & ~Copyable>(_ transaction: borrowing T, _ tables: Tables) throws -> Superblock {
+        guard let bytes = try transaction.record(tables, .superblock, key) else {
+            throw StoreError(.damaged, "store: no superblock", hint: "run ckpt verify")
+        }
+        return try Superblock(bytes)
+    }
+}

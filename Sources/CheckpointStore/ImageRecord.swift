@@ -1,0 +1,94 @@
+internal import LMDB
+
+/// That a snapshot has an image in `images/<id>/`. Its bytes are checked against the snapshot's blocks, which hold
+/// their SHA-256, so the record needs no checksums of its own.
+struct ImageRecord: Equatable {
+    /// Nanoseconds since 1970.
+    var made: Int64
+
+    init(made: Int64) { self.made = made }
+
+    var encoded: [UInt8] {
+        var writer = ByteWriter()
+        writer.put(made)
+        return writer.bytes
+    }
+
+    init(_ bytes: [UInt8]) throws {
+        var reader = ByteReader(bytes, "store: image record")
+        made = try reader.take()
+        try reader.finish()
+    }
+}
+
+extension Transaction where Self: ~Copyable {
+    /// Whether a snapshot's image is wanted: it is pinned, or the head of a run.
+    func keepsImage(_ tables: Tables, _ id: ContentID) throws -> Bool {
+        if try isPinned(tables, id) { return true }
+        for run in try runNames(tables) where try head(tables, of: run)?.record.snapshot == id { return true }
+        return false
+    }
+}
+
+extension WriteTransaction {
+    func putPin(_ tables: Tables, _ id: ContentID) throws {
+        var writer = ByteWriter()
+        writer.put(FileSystem.now())
+        try putRecord(tables, .pin, id.bytes, writer.bytes)
+    }
+}
+
+extension Store {
+    /// The directory of the snapshot's image, or nil when it has none.
+    func imagePath(_ id: ContentID) throws -> String? {
+        let isRecorded = try read { transaction, tables in try transaction.contains(tables[.image], id.bytes) }
+        let path = ImageWriter.path(self.path, id)
+        return isRecorded && FileSystem.status(path) != nil ? path : nil
+    }
+
+    /// Makes the image of a snapshot from its packed blocks, unless it has one. Under the store lock only.
+    func makeImage(of id: ContentID) throws -> String {
+        if let path = try imagePath(id) { return path }
+        let snapshot = try loadSnapshot(id)
+        let image = try ImageWriter(store: path)
+        try SnapshotWriter(store: self, monitor: Monitor()).write(snapshot.files) { file in
+            if file.isDirectory {
+                try image.makeDirectory(file.path)
+                return nil
+            }
+            return try image.create(file.path, size: file.size)
+        }
+        try image.finish()
+        let placed = try image.place(as: id)
+        try write { transaction, tables in
+            try transaction.putRecord(tables, .image, id.bytes, ImageRecord(made: FileSystem.now()).encoded)
+        }
+        return placed
+    }
+
+    /// Removes directories in `images/` that no record names: unfinished or dropped images. Open views of them
+    /// stay valid; the space returns when the last is gone. Under the store lock only.
+    func removeStrayImages() throws {
+        let directory = path + "/images"
+        for name in try FileSystem.list(directory) {
+            let isKept = try read { transaction, tables in
+                guard name.utf8.count == 64, let nibbles = Hex.nibbles(name) else { return false }
+                let id = ContentID(stride(from: 0, to: 64, by: 2).map { nibbles[$0] << 4 | nibbles[$0 + 1] })
+                return try transaction.contains(tables[.image], id.bytes)
+            }
+            if !isKept { try FileSystem.removeTree(directory + "/" + name) }
+        }
+    }
+
+    /// The directory of the image of `ref`, made if needed: a plain copy of the checkpoint that any tool can open.
+    ///
+    /// The image is a cache: it is dropped when its snapshot stops being a run's head, unless it is pinned. Treat
+    /// the files as read-only.
+    public func imageDirectory(of ref: String) throws(StoreError) -> String {
+        try throwingStoreErrors {
+            let id = try resolve(ref)
+            if let path = try imagePath(id) { return path }
+            return try withLock { try makeImage(of: id) }
+        }
+    }
+}

@@ -1,0 +1,206 @@
+internal import BlockCodec
+internal import LMDB
+internal import TensorFormats
+
+/// Takes one checkpoint into the store, under the store lock.
+///
+/// Blocks are staged in commits of `stageBytes` under a pending record; the snapshot becomes visible in the
+/// last one. Whatever goes wrong before that, the caller releases the pending record and nothing has changed.
+final class Ingestor {
+    /// Packed bytes in one commit: LMDB keeps them in memory until then.
+    private static let stageBytes = 96 << 20
+
+    private let store: Store
+    private let reader: CheckpointReader
+    private let packing: Packing
+    private let image: ImageWriter?
+    private let report: (_ doneBytes: UInt64, _ newBytes: UInt64) throws -> Void
+
+    private var pending = Pending()
+    private let pendingKey = Pending.newKey()
+    private var isPendingStored = false
+
+    /// The ids of each tensor's blocks so far, until the tensor is finished.
+    private var blocks: [ContentID] = []
+    /// Blocks staged for the tensor under way; each holds one use.
+    private var staged: Set<ContentID> = []
+    private var tensorIDs: [ContentID] = []
+
+    private(set) var doneBytes: UInt64 = 0
+    private(set) var newBytes: UInt64 = 0
+    private(set) var packedBytes: UInt64 = 0
+
+    init(
+        store: Store, reader: CheckpointReader, packing: Packing, image: ImageWriter?,
+        report: @escaping (_ doneBytes: UInt64, _ newBytes: UInt64) throws -> Void
+    ) {
+        self.store = store
+        self.reader = reader
+        self.packing = packing
+        self.image = image
+        self.report = report
+    }
+
+    /// Stages every block and calls `finish` in the last transaction, with the parts that make up the snapshot.
+    ///
+    /// `finish` owns one use of each tensor the parts name; what it does not adopt, it must release.
+    func run(_ finish: (borrowing WriteTransaction, Tables, [PartManifest]) throws -> Void) throws {
+        let generation = try store.currentGeneration()
+        var jobs = JobList(reader, image: image)
+        let pipeline = try BlockPipeline(
+            environment: generation.environment, tables: generation.tables, packing: packing
+        ) { try jobs.next() }
+        defer { pipeline.stop() }
+
+        var batch = try pipeline.next()
+        var isFinished = false
+        while !isFinished {
+            try store.write { transaction, tables in
+                let start = packedBytes
+                while let current = batch, packedBytes - start < UInt64(Ingestor.stageBytes) {
+                    try stage(current, transaction, tables)
+                    try report(doneBytes, newBytes)
+                    batch = try pipeline.next()
+                }
+                if batch == nil {
+                    try finishEmptyTensors(transaction, tables)
+                    try image?.finish()
+                    try finish(transaction, tables, parts())
+                    if isPendingStored { try transaction.delete(tables[.pending], pendingKey) }
+                    isFinished = true
+                } else {
+                    pending.blocks = Array(staged)
+                    try pending.put(transaction, tables, key: pendingKey)
+                    isPendingStored = true
+                }
+            }
+        }
+    }
+
+    private func stage(_ batch: BlockBatch, _ transaction: borrowing WriteTransaction, _ tables: Tables) throws {
+        for (index, job) in batch.jobs.enumerated() {
+            while tensorIDs.count < job.tensor { try finishTensor(transaction, tables) }
+            let (id, packed) = batch.result(index)
+            if let packed, try !transaction.isStored(tables, .block, id) {
+                try put(id, packed, transaction, tables)
+            }
+            blocks.append(id)
+            doneBytes += UInt64(job.byteCount)
+        }
+    }
+
+    private func put(
+        _ id: ContentID, _ packed: UnsafeRawBufferPointer, _ transaction: borrowing WriteTransaction, _ tables: Tables
+    ) throws {
+        let header = try PackedHeader(packed)
+        try transaction.putRecord(tables, .block, id.bytes, packed)
+        let count = CountRecord(
+            count: 1, depth: header.depth, codec: header.codec, rawBytes: header.rawCount, packedBytes: packed.count)
+        try transaction.putCount(tables, .block, id, count)
+        staged.insert(id)
+        newBytes += UInt64(header.rawCount)
+        packedBytes += UInt64(packed.count)
+    }
+
+    /// Stores the tensor whose blocks have all been seen, and holds one use of it.
+    private func finishTensor(_ transaction: borrowing WriteTransaction, _ tables: Tables) throws {
+        let plan = reader.tensors[tensorIDs.count]
+        let record = TensorRecord(dtype: plan.dtype, shape: plan.shape, blocks: blocks)
+        let bytes = record.encoded()
+        let id = ContentID.hash(of: bytes)
+        if try transaction.isStored(tables, .tensor, id) {
+            try transaction.retain(tables, .tensor, id)
+        } else {
+            for block in blocks {
+                // A staged block's first use becomes the tensor's; every other use is a new one.
+                if staged.remove(block) == nil { try transaction.retain(tables, .block, block) }
+            }
+            try transaction.putRecord(tables, .tensor, id.bytes, bytes)
+            try transaction.putCount(tables, .tensor, id, CountRecord(count: 1))
+        }
+        pending.tensors.append(id)
+        tensorIDs.append(id)
+        blocks.removeAll(keepingCapacity: true)
+        staged.removeAll(keepingCapacity: true)
+    }
+
+    private func finishEmptyTensors(_ transaction: borrowing WriteTransaction, _ tables: Tables) throws {
+        while tensorIDs.count < reader.tensors.count { try finishTensor(transaction, tables) }
+    }
+
+    /// The parts of the snapshot, now that every tensor has its id.
+    private func parts() -> [PartManifest] {
+        PartKind.allCases.compactMap { kind in
+            let files = reader.files.filter { $0.source.part == kind }.map(manifest)
+            return files.isEmpty ? nil : PartManifest(kind: kind, files: files)
+        }
+    }
+
+    private func manifest(_ file: ParsedFile) -> PartManifest.File {
+        let layout = file.layout
+        return PartManifest.File(
+            path: file.source.path, format: layout.format, isDirectory: file.source.isDirectory, size: layout.size,
+            skeleton: file.skeletonTensor.map { tensorIDs[$0] },
+            storages: zip(layout.storages, file.storageTensors).map { storage, tensor in
+                PartManifest.Storage(offset: storage.offset, length: storage.length, tensor: tensorIDs[tensor])
+            },
+            tensors: layout.tensors.map { tensor in
+                PartManifest.Tensor(
+                    name: tensor.name, storage: tensor.storage, offset: tensor.offset, dtype: tensor.dtype,
+                    shape: tensor.shape, strides: tensor.strides)
+            })
+    }
+}
+
+/// The blocks of a checkpoint in the order of its tensors, opening each file when its first block is asked for.
+private struct JobList {
+    private let reader: CheckpointReader
+    private let image: ImageWriter?
+    private var tensor = 0
+    private var block = 0
+    private var fileIndex = -1
+    private var file: OpenFile?
+    private var copy: OpenFile?
+
+    init(_ reader: CheckpointReader, image: ImageWriter?) {
+        self.reader = reader
+        self.image = image
+    }
+
+    mutating func next() throws -> BlockJob? {
+        while tensor < reader.tensors.count, block == reader.tensors[tensor].grid.count {
+            tensor += 1
+            block = 0
+        }
+        guard tensor < reader.tensors.count else {
+            try checkUnchanged()
+            return nil
+        }
+        let plan = reader.tensors[tensor]
+        let file = try open(plan.file)
+        let ranges = reader.ranges(ofBlock: block, in: plan)
+        block += 1
+        return BlockJob(
+            file: file, image: copy, ranges: ranges, byteCount: ranges.reduce(0) { $0 + $1.count },
+            element: plan.dtype, tensor: tensor)
+    }
+
+    private mutating func open(_ index: Int) throws -> OpenFile {
+        if let file, index == fileIndex { return file }
+        let source = reader.files[index].source
+        let opened = try OpenFile(reading: source.location)
+        file = opened
+        fileIndex = index
+        copy = try image?.add(source, from: opened)
+        return opened
+    }
+
+    /// Refuses a checkpoint that was written to since its headers were parsed: its bytes are of two moments.
+    private func checkUnchanged() throws {
+        for file in reader.files where FileSystem.status(file.source.location) != file.source.status {
+            throw StoreError(
+                .incomplete, "\(file.source.location): changed while it was being read",
+                hint: "ingest it again when its writer has finished")
+        }
+    }
+}

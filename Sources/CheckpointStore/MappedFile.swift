@@ -1,0 +1,57 @@
+internal import Synchronization
+
+#if canImport(Glibc)
+internal import Glibc
+#elseif canImport(Musl)
+internal import Musl
+#else
+internal import Darwin
+#endif
+
+/// A whole file mapped read-only. Unmapped when the last reference goes; deleting the file meanwhile is harmless.
+///
+/// Another process that cuts the file short turns a touch of the lost pages into SIGBUS. Images of a store are
+/// never changed in place, so only a hand from outside can do that.
+public final class MappedFile: @unchecked Sendable {
+    public let bytes: UnsafeRawBufferPointer
+    public let path: String
+
+    /// The corresponding C function is `mmap`.
+    public init(_ path: String) throws(StoreError) {
+        self.path = path
+        let (file, size) = try throwingStoreErrors {
+            let file = try OpenFile(reading: path)
+            return (file, Int(try file.status().size))
+        }
+        guard size > 0 else {
+            bytes = UnsafeRawBufferPointer(start: nil, count: 0)
+            return
+        }
+        guard let base = mmap(nil, size, PROT_READ, MAP_SHARED, file.descriptor, 0), base != MAP_FAILED else {
+            throw throwingMapError(path)
+        }
+        bytes = UnsafeRawBufferPointer(start: base, count: size)
+    }
+
+    deinit {
+        if let base = bytes.baseAddress { munmap(UnsafeMutableRawPointer(mutating: base), bytes.count) }
+    }
+}
+
+private func throwingMapError(_ path: String) -> StoreError { FileSystem.failure("mmap", path) }
+
+/// Maps in use, so that the views of one file share one map. The last few are kept open.
+final class MappedFileCache: Sendable {
+    private static let capacity = 16
+    private let maps = Mutex<[(path: String, map: MappedFile)]>([])
+
+    func map(_ path: String) throws -> MappedFile {
+        if let known = maps.withLock({ $0.first { $0.path == path }?.map }) { return known }
+        let map = try MappedFile(path)
+        maps.withLock { maps in
+            if maps.count >= MappedFileCache.capacity { maps.removeFirst() }
+            maps.append((path, map))
+        }
+        return map
+    }
+}

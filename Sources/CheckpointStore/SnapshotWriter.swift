@@ -1,0 +1,127 @@
+internal import BlockCodec
+internal import LMDB
+
+/// How far a write or a check of known size has come.
+public struct ByteProgress: Sendable {
+    public var doneBytes: UInt64
+    public var totalBytes: UInt64
+
+    public init(doneBytes: UInt64, totalBytes: UInt64) {
+        self.doneBytes = doneBytes
+        self.totalBytes = totalBytes
+    }
+}
+
+/// Writes files of snapshots from their blocks, on all processors.
+struct SnapshotWriter {
+    let store: Store
+    let monitor: Monitor
+
+    private struct Piece {
+        var file: Int
+        var ranges: [Range<UInt64>]
+        var block: ContentID
+    }
+
+    /// Pieces decoded between two looks at the clock and at Ctrl-C.
+    private static let batch = 512
+
+    /// Writes `files`, each into what `open` gives for it (nil: nothing to write).
+    ///
+    /// Every packed block is checked against its checksum before it is decoded.
+    func write(
+        _ files: [PartManifest.File], progress: (ByteProgress) -> Void = { _ in },
+        open: (PartManifest.File) throws -> OpenFile?
+    ) throws {
+        let lanes = try Lanes { try CodecLane() }
+        let total = files.reduce(0) { $0 + $1.size }
+        var done: UInt64 = 0
+        var pieces: [(target: OpenFile, piece: Piece)] = []
+        func flush() throws {
+            try monitor.checkCancelled()
+            try write(pieces, lanes)
+            done += pieces.reduce(0) { $0 + $1.piece.ranges.reduce(0) { $0 + UInt64($1.count) } }
+            pieces.removeAll(keepingCapacity: true)
+            progress(ByteProgress(doneBytes: done, totalBytes: total))
+        }
+        for (index, file) in files.enumerated() {
+            guard let target = try open(file) else { continue }
+            let tensors = file.storages.map { ($0.tensor, [$0.offset..<($0.offset + $0.length)]) }
+                + (file.skeleton.map { [($0, file.skeletonRanges)] } ?? [])
+            for (tensor, ranges) in tensors {
+                let record = try load(tensor, byteCount: ranges.reduce(0) { $0 + UInt64($1.count) }, file)
+                for (block, id) in record.blocks.enumerated() {
+                    pieces.append(
+                        (target, Piece(file: index, ranges: Ranges.slice(ranges, record.grid.range(block)), block: id)))
+                    if pieces.count == SnapshotWriter.batch { try flush() }
+                }
+            }
+        }
+        try flush()
+    }
+
+    private func load(_ tensor: ContentID, byteCount: UInt64, _ file: PartManifest.File) throws -> TensorRecord {
+        try store.read { transaction, tables in
+            guard let record = try transaction.tensorRecord(tables, tensor), record.grid.byteCount == byteCount else {
+                throw StoreError(
+                    .damaged, "store: tensor \(tensor) of \(file.path) is missing or of another size",
+                    hint: "run ckpt verify")
+            }
+            return record
+        }
+    }
+
+    private func write(_ pieces: [(target: OpenFile, piece: Piece)], _ lanes: Lanes<CodecLane>) throws {
+        let generation = store.openGeneration
+        try lanes.run { lane, next in
+            let transaction = try generation.environment.beginRead()
+            while let index = next(pieces.count) {
+                let (target, piece) = pieces[index]
+                let count = piece.ranges.reduce(0) { $0 + $1.count }
+                let bytes = try transaction.blockBytes(generation.tables, piece.block, count: count, lane)
+                var start = 0
+                for range in piece.ranges {
+                    try target.write(
+                        UnsafeRawBufferPointer(rebasing: bytes[start..<(start + range.count)]), at: range.lowerBound)
+                    start += range.count
+                }
+            }
+        }
+    }
+}
+
+extension ReadTransaction {
+    /// The raw bytes of a block, checked against its record's checksum: in place when it is kept raw, else decoded
+    /// into the lane's buffer. Valid until the lane's next block and while the transaction lives.
+    func blockBytes(_ tables: Tables, _ id: ContentID, count: Int, _ lane: CodecLane) throws -> UnsafeRawBufferPointer {
+        let key = id.bytes
+        return try blockRecord(tables, id).withUnsafeBytes { record in
+            let packed = try Checksum.open(record, .block, key: key)
+            if let raw = try BlockCoder.rawBytes(of: packed), raw.count == count { return raw }
+            let target = UnsafeMutableRawBufferPointer(rebasing: lane.raw[..<count])
+            try lane.coder.unpack(packed, into: target)
+            return UnsafeRawBufferPointer(target)
+        }
+    }
+
+    /// The bytes of a block kept raw, in place and unread, for kernels that run at memory speed; nil when the block is
+    /// packed. (`verify` checks such blocks.) Valid while the transaction lives.
+    func rawBlock(_ tables: Tables, _ id: ContentID, count: Int) throws -> UnsafeRawBufferPointer? {
+        try blockRecord(tables, id).withUnsafeBytes { record in
+            guard let raw = try BlockCoder.rawBytes(of: Checksum.unchecked(record, .block, key: id.bytes)) else { return nil }
+            guard raw.count == count else {
+                throw StoreError(.damaged, "store: block \(id) has \(raw.count) bytes, not \(count)", hint: "run ckpt verify")
+            }
+            // The map outlives the span: it is the transaction that keeps the page.
+            return raw
+        }
+    }
+
+    @_lifetime(borrow self)
+    private func blockRecord(_ tables: Tables, _ id: ContentID) throws -> RawSpan {
+        guard let record = try get(tables[.block], id.bytes) else {
+            throw StoreError(.damaged, "store: block \(id) is missing", hint: "run ckpt verify")
+        }
+        return record
+    }
+}

@@ -1,0 +1,197 @@
+internal import LMDB
+
+/// One line of a run's history.
+public struct HistoryEntry: Sendable {
+    public var run: String
+    public var step: UInt64
+    public var id: ContentID
+    public var parent: ContentID?
+    /// Nanoseconds since 1970.
+    public var ingested: Int64
+    /// The path it was ingested from.
+    public var source: String
+    public var tags: [String]
+    public var isPinned: Bool
+    public var isHead: Bool
+    public var hasImage: Bool
+    public var files: Int
+    public var tensors: Int
+    public var rawBytes: UInt64
+    /// Optimizer files that were left out, and their bytes.
+    public var leftOutFiles: Int
+    public var leftOutBytes: UInt64
+    /// Parts that were dropped later.
+    public var dropped: [PartKind]
+}
+
+extension Store {
+    /// The history of `run` (nil: of all runs), by run and step.
+    ///
+    /// - Throws: `.noSuchRef` when there is no such run.
+    /// - Complexity: O(n log n) in its length, whatever the snapshots hold.
+    public func history(of run: String? = nil) throws(StoreError) -> [HistoryEntry] {
+        try throwingStoreErrors {
+            try read { transaction, tables in
+                var tags: [ContentID: [String]] = [:]
+                for tag in try transaction.tags(tables) { tags[tag.snapshot, default: []].append(tag.name) }
+                var entries: [HistoryEntry] = []
+                try transaction.steps(tables, of: run) { run, step, record in
+                    entries.append(try entry(run, step, record, tags[record.snapshot] ?? [], transaction, tables))
+                    return true
+                }
+                if let run, entries.isEmpty {
+                    throw StoreError(.noSuchRef, "\(run): no such run", hint: "ckpt log lists the runs")
+                }
+                for index in entries.indices {
+                    entries[index].isHead = index + 1 == entries.count || entries[index + 1].run != entries[index].run
+                }
+                return entries
+            }
+        }
+    }
+
+    /// The steps at which the snapshot `ref` names stands: at least one.
+    public func steps(of ref: String) throws(StoreError) -> [HistoryEntry] {
+        let id = try throwingStoreErrors { try resolve(ref) }
+        return try history().filter { $0.id == id }
+    }
+
+    private func entry(
+        _ run: String, _ step: UInt64, _ record: StepRecord, _ tags: [String],
+        _ transaction: borrowing ReadTransaction, _ tables: Tables
+    ) throws -> HistoryEntry {
+        guard let snapshot = try transaction.snapshotRecord(tables, record.snapshot) else {
+            throw StoreError(.damaged, "store: snapshot \(record.snapshot) is missing", hint: "run ckpt verify")
+        }
+        return HistoryEntry(
+            run: run, step: step, id: record.snapshot, parent: record.parent, ingested: record.ingested,
+            source: record.source, tags: tags, isPinned: try transaction.isPinned(tables, record.snapshot),
+            isHead: false, hasImage: try transaction.contains(tables[.image], record.snapshot.bytes),
+            files: Int(snapshot.files), tensors: Int(snapshot.tensors), rawBytes: snapshot.rawBytes,
+            leftOutFiles: Int(record.leftOutFiles), leftOutBytes: record.leftOutBytes,
+            dropped: snapshot.dropped.sorted { $0.rawValue < $1.rawValue })
+    }
+
+    /// Names the snapshot `ref` by `tag`, which moves when it stands elsewhere.
+    public func tag(_ ref: String, as tag: String) throws(StoreError) {
+        try throwingStoreErrors {
+            try Name.check(tag, "tag")
+            try write { transaction, tables in
+                try checkTagName(tag, transaction, tables)
+                let id = try Ref.resolve(ref, transaction, tables)
+                try transaction.putRecord(tables, .tag, Array(tag.utf8), id.bytes)
+            }
+        }
+    }
+
+    func checkTagName<T: Transaction & ~Copyable>(_ tag: String, _ transaction: borrowing T, _ tables: Tables) throws {
+        if try transaction.head(tables, of: tag) != nil {
+            throw StoreError(.conflict, "tag \"\(tag)\" is the name of a run already", hint: "choose another")
+        }
+    }
+
+    /// Removes a tag; the snapshot stays.
+    public func removeTag(_ tag: String) throws(StoreError) {
+        try throwingStoreErrors {
+            try write { transaction, tables in
+                guard !tag.isEmpty, tag.utf8.count < 500, try transaction.delete(tables[.tag], Array(tag.utf8)) else {
+                    throw StoreError(.noSuchRef, "\(tag): no such tag")
+                }
+            }
+        }
+    }
+
+    /// Pins the snapshot `ref`: it keeps an image and is never removed.
+    ///
+    /// - Returns: the image's directory, made if needed.
+    @discardableResult
+    public func pin(_ ref: String) throws(StoreError) -> String {
+        try throwingStoreErrors {
+            try withLock {
+                let id = try resolve(ref)
+                let path = try makeImage(of: id)
+                try write { transaction, tables in try transaction.putPin(tables, id) }
+                return path
+            }
+        }
+    }
+
+    /// Takes the pin off `ref`, and drops its image unless it is the head of a run.
+    public func unpin(_ ref: String) throws(StoreError) {
+        try throwingStoreErrors {
+            try withLock {
+                let id = try resolve(ref)
+                try write { transaction, tables in
+                    try transaction.delete(tables[.pin], id.bytes)
+                    if try !transaction.keepsImage(tables, id) { try transaction.delete(tables[.image], id.bytes) }
+                }
+                try removeStrayImages()
+            }
+        }
+    }
+
+    /// Removes the snapshot `ref` from its run (`run@step`, `run`, `run~2`), or from all runs (a tag or an id).
+    /// What no other snapshot uses is freed inside the store's file, to be used again.
+    ///
+    /// - Returns: the steps it was removed from.
+    /// - Throws: `.conflict` when it is pinned or tagged.
+    @discardableResult
+    public func remove(_ ref: String) throws(StoreError) -> [HistoryEntry] {
+        let steps = try throwingStoreErrors { try stepsToRemove(ref) }
+        try throwingStoreErrors {
+            try withLock {
+                try write { transaction, tables in
+                    for step in steps {
+                        try transaction.removeStep(tables, step)
+                    }
+                }
+                try recover()
+            }
+        }
+        return steps
+    }
+
+    private func stepsToRemove(_ ref: String) throws -> [HistoryEntry] {
+        let id = try resolve(ref)
+        let entries = try history().filter { $0.id == id }
+        let named: [HistoryEntry]
+        if let at = ref.lastIndex(of: "@") {
+            named = entries.filter { $0.run == ref[..<at] && "\($0.step)" == ref[ref.index(after: at)...] }
+        } else if let tilde = ref.lastIndex(of: "~") {
+            named = entries.filter { $0.run == ref[..<tilde] }
+        } else {
+            named = entries.filter { $0.run == ref && $0.isHead }
+        }
+        return named.isEmpty ? entries : named
+    }
+}
+
+extension WriteTransaction {
+    /// Refuses a snapshot whose last use may not go: pinned or tagged.
+    func checkRemovable(_ tables: Tables, _ id: ContentID, _ name: String) throws {
+        guard try count(tables, .snapshot, id)?.count == 1 else { return }
+        if try isPinned(tables, id) {
+            throw StoreError(.conflict, "\(name): snapshot \(id.short) is pinned", hint: "ckpt unpin \(name)")
+        }
+        if let tag = try tags(tables).first(where: { $0.snapshot == id }) {
+            throw StoreError(.conflict, "\(name): snapshot \(id.short) is tagged \"\(tag.name)\"", hint: "ckpt tag -d \(tag.name)")
+        }
+    }
+
+    func removeStep(_ tables: Tables, _ entry: HistoryEntry) throws {
+        try checkRemovable(tables, entry.id, "\(entry.run)@\(entry.step)")
+        guard try delete(tables[.step], StepKey.encode(run: entry.run, step: entry.step)) else {
+            throw StoreError(.noSuchRef, "\(entry.run)@\(entry.step): removed meanwhile")
+        }
+        try releaseSnapshot(tables, entry.id)
+    }
+}
+
+extension Store {
+    /// All tags, in byte order of their names.
+    public func tags() throws(StoreError) -> [(name: String, id: ContentID)] {
+        try throwingStoreErrors {
+            try read { transaction, tables in try transaction.tags(tables).map { ($0.name, $0.snapshot) } }
+        }
+    }
+}

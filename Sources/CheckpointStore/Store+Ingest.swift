@@ -1,0 +1,264 @@
+internal import LMDB
+
+extension Store {
+    /// Takes the checkpoints at `path` into the store: a file, a model directory, or a trainer's output directory
+    /// whose checkpoints are taken in step order, each in a transaction of its own.
+    ///
+    /// Waits for the store lock. Interrupted or failed, it leaves the snapshots it has reported as finished and
+    /// nothing of the one under way.
+    ///
+    /// - Throws: `.incomplete` for a checkpoint that is still being written, `.conflict` when the run and step hold
+    ///   other bytes already, `.badInput`, `.locked`, `.diskFull`, `.interrupted`.
+    /// - Complexity: O(bytes) time to read and hash; memory bounded by some 200 MiB whatever the size.
+    @discardableResult
+    public func ingest(
+        _ path: String, options: IngestOptions = IngestOptions(), monitor: Monitor = Monitor()
+    ) throws(StoreError) -> [IngestResult] {
+        try throwingStoreErrors {
+            try checkNames(options)
+            let sources = try CheckpointScan.checkpoints(at: path, asOne: options.step != nil)
+            let unchanged = options.rehashes ? [:] : try unchangedSources(sources, options)
+            if unchanged.count == sources.count, options.tags.isEmpty, !options.pin {
+                return sources.map { source in
+                    let result = unchanged[source.path]!
+                    monitor.finished(result)
+                    return result
+                }
+            }
+            return try withLock(isCancelled: monitor.isCancelled) {
+                try ingest(sources, unchanged: unchanged, options, monitor)
+            }
+        }
+    }
+
+    private func checkNames(_ options: IngestOptions) throws {
+        if let run = options.run { try Name.check(run, "run") }
+        for tag in options.tags { try Name.check(tag, "tag") }
+        try read { transaction, tables in
+            if let run = options.run, try transaction.contains(tables[.tag], Array(run.utf8)) {
+                throw StoreError(.conflict, "run name \"\(run)\" is a tag already", hint: "choose another --run")
+            }
+            for tag in options.tags { try checkTagName(tag, transaction, tables) }
+            if let parent = options.parent { _ = try Ref.resolve(parent, transaction, tables) }
+        }
+    }
+
+    /// The sources that stand in the store with the same sizes, times and inodes.
+    private func unchangedSources(
+        _ sources: [CheckpointSource], _ options: IngestOptions
+    ) throws -> [String: IngestResult] {
+        try read { transaction, tables in
+            var unchanged: [String: IngestResult] = [:]
+            for source in sources {
+                guard let bytes = try transaction.record(tables, .source, SourceRecord.key(source.path)) else { continue }
+                let record = try SourceRecord(bytes)
+                let run = options.run ?? source.run
+                guard record.path == source.path, record.run == run, record.step == options.step ?? source.step,
+                    record.keepsOptimizer == options.keepsOptimizer,
+                    record.files == SourceRecord.files(of: source),
+                    try transaction.stepRecord(tables, run: run, step: record.step)?.snapshot == record.snapshot
+                else { continue }
+                unchanged[source.path] = IngestResult(
+                    source: source.path, run: run, step: record.step, id: record.snapshot, outcome: .unchanged,
+                    rawBytes: source.files.reduce(0) { $0 + $1.status.size }, newBytes: 0, packedBytes: 0, image: nil,
+                    notes: [])
+            }
+            return unchanged
+        }
+    }
+
+    private func ingest(
+        _ sources: [CheckpointSource], unchanged: [String: IngestResult], _ options: IngestOptions, _ monitor: Monitor
+    ) throws -> [IngestResult] {
+        var results: [IngestResult] = []
+        for (index, source) in sources.enumerated() {
+            try monitor.checkCancelled()
+            // Of many snapshots only the newest, the run's head to be, gets an image.
+            let makesImage = options.makesImage && (index == sources.count - 1 || options.pin)
+            var result: IngestResult
+            if let known = unchanged[source.path] {
+                result = known
+            } else {
+                let ingestion = Ingestion(
+                    store: self, source: source, options: options, makesImage: makesImage, monitor: monitor,
+                    index: index, count: sources.count)
+                do {
+                    result = try ingestion.perform()
+                } catch {
+                    // Leave no trace of it, and no bytes behind the last page of a commit that failed.
+                    try? recover()
+                    try? currentGeneration().environment.trimTail()
+                    throw error
+                }
+            }
+            try label(result.id, options)
+            if options.pin, result.image == nil { result.image = try makeImage(of: result.id) }
+            // What --replace took out, and the image of the head before.
+            try recover()
+            monitor.finished(result)
+            results.append(result)
+        }
+        return results
+    }
+
+    private func label(_ id: ContentID, _ options: IngestOptions) throws {
+        guard !options.tags.isEmpty || options.pin else { return }
+        try write { transaction, tables in
+            for tag in options.tags { try transaction.putRecord(tables, .tag, Array(tag.utf8), id.bytes) }
+            if options.pin { try transaction.putPin(tables, id) }
+        }
+    }
+}
+
+/// One checkpoint's way into the store.
+private struct Ingestion {
+    let store: Store
+    let source: CheckpointSource
+    let options: IngestOptions
+    let makesImage: Bool
+    let monitor: Monitor
+    let index: Int
+    let count: Int
+
+    private var run: String { options.run ?? source.run }
+    private var step: UInt64 { options.step ?? source.step }
+
+    func perform() throws -> IngestResult {
+        let started = FileSystem.now()
+        let leavesOut: Set<PartKind> = options.keepsOptimizer ? [] : [.optimizer]
+        let reader = try CheckpointReader(source, leavingOut: leavesOut)
+        let image = makesImage ? try ImageWriter(store: store.path) : nil
+        for file in reader.files where file.source.isDirectory || file.source.status.size == 0 {
+            // Files without blocks never come up in the pipeline.
+            if file.source.isDirectory { try image?.makeDirectory(file.source.path) }
+            else { _ = try image?.create(file.source.path, size: 0) }
+        }
+        let total = reader.byteCount
+        let ingestor = Ingestor(store: store, reader: reader, packing: options.packing, image: image) { done, new in
+            try monitor.checkCancelled()
+            monitor.progress(
+                IngestProgress(
+                    source: source.path, index: index, count: count, doneBytes: done, totalBytes: total, newBytes: new))
+        }
+        var snapshot: ContentID?
+        var isKnown = false
+        var imagePath: String?
+        try ingestor.run { transaction, tables, parts in
+            let manifest = SnapshotManifest(
+                parts: parts.map { SnapshotManifest.Part(kind: $0.kind, id: ContentID.hash(of: $0.encoded())) })
+            let id = ContentID.hash(of: manifest.encoded())
+            let record = SnapshotRecord(manifest: manifest, parts: parts)
+            isKnown = try transaction.isStored(tables, .snapshot, id)
+            let parent = try commit(id, record, parts, transaction, tables)
+            try dropImage(of: parent, transaction, tables)
+            let isHead = try transaction.head(tables, of: run)?.record.snapshot == id
+            if let image, isHead || options.pin {
+                imagePath = try image.place(as: id)
+                try transaction.putRecord(tables, .image, id.bytes, ImageRecord(made: FileSystem.now()).encoded)
+            }
+            try recordSource(id, started: started, transaction, tables)
+            snapshot = id
+        }
+        return IngestResult(
+            source: source.path, run: run, step: step, id: snapshot!, outcome: isKnown ? .known : .stored,
+            rawBytes: total, newBytes: ingestor.newBytes, packedBytes: ingestor.packedBytes, image: imagePath,
+            notes: reader.notes)
+    }
+
+    /// Makes the snapshot visible at its step. Returns the run's head before.
+    private func commit(
+        _ id: ContentID, _ record: SnapshotRecord, _ parts: [PartManifest],
+        _ transaction: borrowing WriteTransaction, _ tables: Tables
+    ) throws -> ContentID? {
+        let head = try transaction.head(tables, of: run)
+        let standing = try transaction.stepRecord(tables, run: run, step: step)
+        if let standing, standing.snapshot != id, !options.replaces {
+            throw StoreError(
+                .conflict,
+                "\(source.path): \(run)@\(step) is snapshot \(standing.snapshot.short) already, and this is \(id.short)",
+                hint: "give another --run or --step, or --replace")
+        }
+        if let standing, standing.snapshot != id {
+            try transaction.checkRemovable(tables, standing.snapshot, "\(run)@\(step)")
+        }
+        try transaction.adopt(tables, id, record, parts)
+        var previous: ContentID?
+        try transaction.steps(tables, of: run) { _, step, record in
+            guard step < self.step else { return false }
+            previous = record.snapshot
+            return true
+        }
+        let parent = try options.parent.map { ref in try Ref.resolve(ref, transaction, tables) } ?? previous
+        let leftOut = options.keepsOptimizer ? [] : source.files.filter { $0.part == .optimizer }
+        let step = StepRecord(
+            snapshot: id, parent: parent, ingested: FileSystem.now(), source: source.path,
+            leftOutFiles: UInt32(leftOut.count), leftOutBytes: leftOut.reduce(0) { $0 + $1.status.size })
+        try transaction.putRecord(tables, .step, StepKey.encode(run: run, step: self.step), step.encoded)
+        // The snapshot that stood here loses the use that this step had of it.
+        if let standing { try transaction.releaseSnapshot(tables, standing.snapshot) }
+        return head?.record.snapshot
+    }
+
+    /// Drops the image of the run's head before, unless it is wanted elsewhere. Its files go with `recover`.
+    private func dropImage(
+        of previous: ContentID?, _ transaction: borrowing WriteTransaction, _ tables: Tables
+    ) throws {
+        guard let previous, try !transaction.keepsImage(tables, previous) else { return }
+        try transaction.delete(tables[.image], previous.bytes)
+    }
+
+    private func recordSource(
+        _ id: ContentID, started: Int64, _ transaction: borrowing WriteTransaction, _ tables: Tables
+    ) throws {
+        let key = SourceRecord.key(source.path)
+        guard SourceRecord.isSettled(source, before: started) else {
+            try transaction.delete(tables[.source], key)
+            return
+        }
+        let record = SourceRecord(
+            path: source.path, run: run, step: step, snapshot: id, keepsOptimizer: options.keepsOptimizer,
+            files: SourceRecord.files(of: source))
+        try transaction.putRecord(tables, .source, key, record.encoded)
+    }
+}
+
+extension WriteTransaction {
+    /// Stores a snapshot whose tensors each hold one use for each time its parts name them, and gives the snapshot
+    /// one more use. What was stored before keeps its own uses; those held are then released.
+    func adopt(_ tables: Tables, _ id: ContentID, _ record: SnapshotRecord, _ parts: [PartManifest]) throws {
+        let isStored = try isStored(tables, .snapshot, id)
+        for (part, entry) in zip(parts, record.manifest.parts) {
+            if try self.isStored(tables, .part, entry.id) {
+                if !isStored { try retain(tables, .part, entry.id) }
+                for tensor in part.uses { _ = try release(tables, .tensor, tensor) }
+            } else {
+                try putRecord(tables, .part, entry.id.bytes, part.encoded())
+                try putCount(tables, .part, entry.id, CountRecord(count: 1))
+            }
+        }
+        if isStored {
+            try retain(tables, .snapshot, id)
+        } else {
+            try putRecord(tables, .snapshot, id.bytes, record.encoded)
+            try putCount(tables, .snapshot, id, CountRecord(count: 1))
+        }
+    }
+
+    /// Takes back one use of a snapshot. At the last one its record and image record go, and what its parts used
+    /// is left to a pending record, to be released in slices.
+    func releaseSnapshot(_ tables: Tables, _ id: ContentID) throws {
+        guard let record = try snapshotRecord(tables, id) else {
+            throw StoreError(.damaged, "store: snapshot \(id) is missing", hint: "run ckpt verify")
+        }
+        guard try release(tables, .snapshot, id) else { return }
+        try delete(tables[.image], id.bytes)
+        var pending = Pending()
+        for part in record.manifest.parts where !record.dropped.contains(part.kind) {
+            guard let manifest = try partManifest(tables, part.id) else {
+                throw StoreError(.damaged, "store: part \(part.id) is missing", hint: "run ckpt verify")
+            }
+            if try release(tables, .part, part.id) { pending.tensors += manifest.uses }
+        }
+        try pending.put(self, tables, key: Pending.newKey())
+    }
+}

@@ -1,0 +1,138 @@
+internal import LMDB
+internal import Synchronization
+
+#if canImport(Glibc)
+internal import Glibc
+#elseif canImport(Musl)
+internal import Musl
+#else
+internal import Darwin
+#endif
+
+/// A checkpoint store: one directory that keeps the history of training runs.
+///
+/// ```swift
+/// let store = try Store.open("runs/.ckpt")
+/// try store.ingest("runs/sft", options: IngestOptions())
+/// let head = try store.snapshot("sft")
+/// let view = try store.view(of: "model.norm.weight", in: head)
+/// ```
+///
+/// Safe to use from many threads and processes at once: readers never wait, writers wait for the store lock.
+/// After `fork`, open it again in the child.
+public final class Store: Sendable {
+    /// The store directory, absolute.
+    public let path: String
+    /// Seconds a writer waits for the store lock.
+    public let lockTimeout: Double
+
+    private let generation: Mutex<Generation>
+    let manifests = ManifestCache()
+    let maps = MappedFileCache()
+
+    private init(path: String, lockTimeout: Double, generation: Generation) {
+        self.path = path
+        self.lockTimeout = lockTimeout
+        self.generation = Mutex(generation)
+    }
+
+    /// Makes an empty store in the directory `path`, which may exist but holds no store yet.
+    ///
+    /// - Throws: `.conflict` when there is one; `.failed` on file systems LMDB does not work on.
+    public static func create(at path: String) throws(StoreError) {
+        try throwingStoreErrors {
+            guard FileSystem.status(path + "/current") == nil else {
+                throw StoreError(.conflict, "\(path): there is a store already")
+            }
+            try FileSystem.makeDirectories(path)
+            let lock = try StoreLock(store: path, timeout: 10)
+            defer { withExtendedLifetime(lock) {} }
+            try FileSystem.makeDirectory(path + "/images")
+            try Generation.create(path, 1)
+            try Ballast.lay(path)
+            // The store exists from this rename on.
+            try FileSystem.replaceFile(path + "/current", with: "gen-1\n")
+        }
+    }
+
+    /// Opens the store in the directory `path`.
+    ///
+    /// - Parameter lockTimeout: seconds that writers wait for the store lock.
+    /// - Throws: `.noStore`, `.incompatible` for a newer format, `.damaged`.
+    public static func open(_ path: String, lockTimeout: Double = 30) throws(StoreError) -> Store {
+        try throwingStoreErrors {
+            guard let absolute = FileSystem.absolute(path) else {
+                throw StoreError(.noStore, "\(path): no store here", hint: "make one with: ckpt init \(path)")
+            }
+            let generation = try Generation.open(absolute, Generation.current(absolute))
+            return Store(path: absolute, lockTimeout: lockTimeout, generation: generation)
+        }
+    }
+
+    /// The generation `current` names, reopened when a compaction has replaced it.
+    func currentGeneration() throws -> Generation {
+        let number = try Generation.current(path)
+        return try generation.withLock { known in
+            if known.number != number { known = try Generation.open(path, number) }
+            return known
+        }
+    }
+
+    /// The generation opened last, without a look at `current`: for reading.
+    var openGeneration: Generation { generation.withLock { $0 } }
+
+    /// Runs `body` on a consistent view of the store.
+    func read<R>(_ body: (borrowing ReadTransaction, Tables) throws -> R) throws -> R {
+        let generation = openGeneration
+        let transaction = try generation.environment.beginRead()
+        return try body(transaction, generation.tables)
+    }
+
+
+    /// Runs `body` in one write transaction and commits it. When `body` throws, nothing is changed.
+    func write<R>(_ body: (borrowing WriteTransaction, Tables) throws -> R) throws -> R {
+        let generation = try currentGeneration()
+        let transaction = try generation.environment.beginWrite()
+        guard try Generation.current(path) == generation.number else {
+            // Compacted between the two lines above; the next try sees the new generation.
+            transaction.abort()
+            return try write(body)
+        }
+        try Superblock.read(transaction, generation.tables).checkWritable()
+        let result = try body(transaction, generation.tables)
+        try transaction.commit()
+        return result
+    }
+
+    /// Runs `body` under the store lock, after releasing what killed writers left behind.
+    func withLock<R>(isCancelled: () -> Bool = { false }, _ body: () throws -> R) throws -> R {
+        let lock = try StoreLock(store: path, timeout: lockTimeout, isCancelled: isCancelled)
+        defer { withExtendedLifetime(lock) {} }
+        try recover()
+        return try body()
+    }
+}
+
+/// A file of 1 MiB that is deleted first when the disk is full: freeing needs space too.
+enum Ballast {
+    private static let byteCount = 1 << 20
+
+    static func lay(_ store: String) throws {
+        let path = store + "/ballast"
+        guard FileSystem.status(path)?.size != UInt64(byteCount) else { return }
+        try FileSystem.removeFile(path)
+        let file = try OpenFile(creating: path)
+        // Written, not only sized: a sparse file holds no space.
+        let block = [UInt8](repeating: 0xB5, count: byteCount)
+        do {
+            try block.withUnsafeBytes { try file.write($0, at: 0) }
+        } catch {
+            try FileSystem.removeFile(path)
+            throw error
+        }
+    }
+
+    static func drop(_ store: String) throws {
+        try FileSystem.removeFile(store + "/ballast")
+    }
+}

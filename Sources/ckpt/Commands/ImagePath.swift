@@ -1,0 +1,22 @@
+import ArgumentParser
+import CheckpointStore
+
+struct ImagePath: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "path", abstract: "Print the directory of a snapshot's image, made if needed.",
+        discussion: """
+            The image is a plain copy of the checkpoint: transformers, vLLM or any other tool can load it. It is a cache:
+            ckpt pin keeps it. Treat it as read-only.
+
+            \(ExitStatus.table)
+            """)
+
+    @Argument(help: "The snapshot.")
+    var ref: String
+    @OptionGroup var options: StoreOptions
+
+    func run() throws {
+        let path = try options.open().imageDirectory(of: ref)
+        Console.print(options.json ? JSONOutput.object([("path", .string(path))]).text : path)
+    }
+}

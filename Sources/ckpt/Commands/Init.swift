@@ -1,0 +1,16 @@
+import ArgumentParser
+import CheckpointStore
+
+struct Init: ParsableCommand {
+    static let configuration = CommandConfiguration(abstract: "Make an empty store.", discussion: ExitStatus.table)
+
+    @Argument(help: "The directory to make it in; .ckpt by default.", completion: .directory)
+    var path: String?
+    @OptionGroup var options: StoreOptions
+
+    func run() throws {
+        let path = path ?? options.store ?? ".ckpt"
+        try Store.create(at: path)
+        Console.print(options.json ? JSONOutput.object([("store", .string(path))]).text : "made an empty store in \(path)")
+    }
+}

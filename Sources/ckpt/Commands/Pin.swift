@@ -1,0 +1,29 @@
+import ArgumentParser
+import CheckpointStore
+
+struct Pin: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        abstract: "Keep a snapshot and its image for good; prints the image's directory.", discussion: ExitStatus.table)
+
+    @Argument(help: "The snapshot.")
+    var ref: String
+    @OptionGroup var options: StoreOptions
+
+    func run() throws {
+        let path = try options.open().pin(ref)
+        Console.print(options.json ? JSONOutput.object([("path", .string(path))]).text : path)
+    }
+}
+
+struct Unpin: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        abstract: "Take a pin off; the image goes unless the snapshot is a run's head.", discussion: ExitStatus.table)
+
+    @Argument(help: "The snapshot.")
+    var ref: String
+    @OptionGroup var options: StoreOptions
+
+    func run() throws {
+        try options.open().unpin(ref)
+    }
+}

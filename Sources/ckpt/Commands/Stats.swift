@@ -1,0 +1,52 @@
+import ArgumentParser
+import CheckpointStore
+
+struct Stats: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        abstract: "Show what the store holds and takes.", discussion: ExitStatus.table)
+
+    @OptionGroup var options: StoreOptions
+
+    func run() throws {
+        let stats = try options.open().stats()
+        if options.json {
+            Console.print(json(stats).text)
+            return
+        }
+        var table = TextTable([.init(title: ""), .init(title: "", isNumber: true), .init(title: "")])
+        table.add(["snapshots", "\(stats.snapshots)", "in \(stats.runs) runs"])
+        table.add(["as ingested", Format.bytes(stats.rawBytes), "what their files would take"])
+        table.add(["distinct", Format.bytes(stats.uniqueBytes), "in \(stats.blocks) blocks of \(stats.tensors) tensors"])
+        table.add(["packed", Format.bytes(stats.packedBytes), "\(Format.percent(stats.packedBytes, of: stats.rawBytes)) of what was ingested"])
+        for (codec, share) in stats.codecs.sorted(by: { $0.key < $1.key }) {
+            table.add(["  \(name(codec))", Format.bytes(share.packedBytes), "\(share.blocks) blocks, from \(Format.bytes(share.rawBytes))"])
+        }
+        table.add(["images", Format.bytes(stats.imageBytes), "plain files of heads and pins"])
+        table.add(["on disk", Format.bytes(stats.storeBytes), "all of the store directory"])
+        Console.print(String(table.text(width: Console.width).drop { $0 == "\n" }))
+    }
+
+    private func name(_ codec: UInt8) -> String {
+        switch codec {
+        case 0: "raw"
+        case 1: "dense"
+        default: "codec \(codec)"
+        }
+    }
+
+    private func json(_ stats: StoreStats) -> JSONOutput {
+        [
+            "snapshots": .int(stats.snapshots), "runs": .int(stats.runs), "raw_bytes": .unsigned(stats.rawBytes),
+            "unique_bytes": .unsigned(stats.uniqueBytes), "packed_bytes": .unsigned(stats.packedBytes),
+            "image_bytes": .unsigned(stats.imageBytes), "store_bytes": .unsigned(stats.storeBytes),
+            "blocks": .int(stats.blocks), "tensors": .int(stats.tensors),
+            "codecs": .array(
+                stats.codecs.sorted { $0.key < $1.key }.map { codec, share in
+                    [
+                        "codec": .string(name(codec)), "blocks": .int(share.blocks),
+                        "raw_bytes": .unsigned(share.rawBytes), "packed_bytes": .unsigned(share.packedBytes),
+                    ]
+                }),
+        ]
+    }
+}

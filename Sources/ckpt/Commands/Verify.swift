@@ -1,0 +1,51 @@
+import ArgumentParser
+import CheckpointStore
+
+struct Verify: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        abstract: "Check the whole store; exits 2 when something is damaged.",
+        discussion: """
+            Walks the pages of the data file before LMDB opens it, checks every record, count and name, decodes and hashes
+            every block and compares every image. Damage is named with the snapshots and tensors it harms.
+
+            \(ExitStatus.table)
+            """)
+
+    @Flag(help: "Check pages, checksums and counts only: decode no block.")
+    var quick = false
+    @OptionGroup var options: StoreOptions
+
+    func run() throws {
+        let meter = Meter()
+        let report = try Store.verify(
+            options.path(), depth: quick ? .quick : .full, monitor: interruptible,
+            progress: { progress in
+                Console.progress { meter.line("verify", progress.doneBytes, progress.totalBytes) }
+            })
+        Console.endProgress()
+        Console.print(options.json ? json(report).text : text(report))
+        if !report.problems.isEmpty { throw ExitCode(ExitStatus.found.rawValue) }
+    }
+
+    private func text(_ report: VerifyReport) -> String {
+        var lines = report.problems.map { "damaged: \(Console.printable($0.description))" }
+        var checked = "\(report.snapshots) snapshots, \(report.blocks) blocks"
+        if !quick { checked += " (\(Format.bytes(report.bytes)) decoded and hashed), \(report.images) images" }
+        checked += ", \(report.pages) pages"
+        if report.pending > 0 { lines.append("\(report.pending) unfinished ingests; the next writer releases what they staged") }
+        lines.append(report.problems.isEmpty ? "whole: \(checked)" : "\(report.problems.count) problems in \(checked)")
+        return lines.joined(separator: "\n")
+    }
+
+    private func json(_ report: VerifyReport) -> JSONOutput {
+        [
+            "ok": .bool(report.problems.isEmpty), "snapshots": .int(report.snapshots), "blocks": .int(report.blocks),
+            "hashed_bytes": .unsigned(report.bytes), "images": .int(report.images), "pages": .unsigned(report.pages),
+            "free_pages": .unsigned(report.freePages), "pending": .int(report.pending),
+            "problems": .array(
+                report.problems.map {
+                    ["reason": .string($0.reason), "snapshots": .strings($0.snapshots), "tensors": .strings($0.tensors)]
+                }),
+        ]
+    }
+}

@@ -1,0 +1,6 @@
+import Testing
+import TestSupport
+
+@Test func temporaryDirectoriesExist() throws {
+    #expect(try !TemporaryDirectory().path.isEmpty)
+}
