@@ -60,6 +60,10 @@ let package = Package(
             ],
             swiftSettings: settings),
 
+        .executableTarget(
+            name: "ckpt-bench", dependencies: ["CheckpointStore", "CheckpointDiff", "CKernels"],
+            path: "tools/benchmarks/micro", swiftSettings: settings),
+
         .target(
             name: "TestSupport", dependencies: ["TensorFormats"], path: "Tests/TestSupport",
             swiftSettings: settings),

@@ -34,6 +34,8 @@ public final class BlockCoder {
 
     /// Above this entropy in bits a byte, a sample's plane is kept as it is: Huffman coding would save under 2 %.
     private static let incompressibleEntropy = 7.85
+    /// Below this, repeats are worth a search: Huffman coding spends a bit a byte at least.
+    private static let repetitiveEntropy = 1.2
 
     private let zstd: Zstd
     private let kernels = ck_active_kernels()!.pointee
@@ -118,13 +120,22 @@ public final class BlockCoder {
             room[0] = plane[0]
             return (.constant, 1)
         }
-        let isHopeless = mode == .entropy && ck_sampled_entropy(bytes, plane.count) > BlockCoder.incompressibleEntropy
-        if !isHopeless, let count = zstd.compress(plane, into: room, mode: mode), count < plane.count {
+        if let mode = compression(of: plane, mode), let count = zstd.compress(plane, into: room, mode: mode),
+            count < plane.count
+        {
             return (.zstd, count)
         }
         guard plane.count <= room.count else { return nil }
         room.copyMemory(from: plane)
         return (.raw, plane.count)
+    }
+
+    /// How a plane is best compressed, told by a sample; nil: not at all.
+    private func compression(of plane: UnsafeRawBufferPointer, _ mode: Zstd.Mode) -> Zstd.Mode? {
+        guard mode == .entropy else { return mode }
+        let entropy = ck_sampled_entropy(plane.baseAddress!.assumingMemoryBound(to: UInt8.self), plane.count)
+        if entropy > BlockCoder.incompressibleEntropy { return nil }
+        return entropy < BlockCoder.repetitiveEntropy ? .general : .entropy
     }
 
     /// The raw bytes of a block kept raw, in place; nil for other codecs.

@@ -18,7 +18,9 @@ final class Zstd {
     /// 1.5). A library without it returns an error, and `entropy` falls back to level 1.
     private static let literalCompressionMode = ZSTD_cParameter(rawValue: 1002)
     private static let literalCompressionOn: Int32 = 1
-    private static let entropyLevel: Int32 = -100
+    /// Measured on exponent planes of 128 KiB with an order-0 bound of .3250 of their size: level -100 takes .3419,
+    /// -1000 .3307, -4000 .3305, each faster than the one before: fewer chance repeats are found.
+    private static let entropyLevel: Int32 = -4000
 
     private let entropyLevelInUse: Int32
     private var mode: Mode?

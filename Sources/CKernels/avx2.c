@@ -12,144 +12,147 @@
 #define CK_NAME(name) avx2_##name
 #include "planes.inc"
 
-/* Sums of eight pairs at a time, four lanes of doubles each. */
-typedef struct {
-    __m256d aa[2], bb[2], dd[2], max;
-} sums;
-
-static inline sums sums_zero(void) {
-    __m256d zero = _mm256_setzero_pd();
-    return (sums){{zero, zero}, {zero, zero}, {zero, zero}, zero};
-}
-
-static inline void sums_add4(sums *s, int half, __m256d u, __m256d v) {
-    __m256d d = _mm256_sub_pd(v, u);
-    s->aa[half] = _mm256_fmadd_pd(u, u, s->aa[half]);
-    s->bb[half] = _mm256_fmadd_pd(v, v, s->bb[half]);
-    s->dd[half] = _mm256_fmadd_pd(d, d, s->dd[half]);
-    __m256d size = _mm256_andnot_pd(_mm256_set1_pd(-0.0), d);
-    s->max = _mm256_max_pd(s->max, size);
-}
-
-static inline void sums_add8(sums *s, __m256 u, __m256 v) {
-    sums_add4(s, 0, _mm256_cvtps_pd(_mm256_castps256_ps128(u)), _mm256_cvtps_pd(_mm256_castps256_ps128(v)));
-    sums_add4(s, 1, _mm256_cvtps_pd(_mm256_extractf128_ps(u, 1)), _mm256_cvtps_pd(_mm256_extractf128_ps(v, 1)));
-}
-
-static inline double lanes_sum(__m256d x, __m256d y) {
+static inline double lanes_sum(__m256d x) {
     double lanes[4];
-    _mm256_storeu_pd(lanes, _mm256_add_pd(x, y));
+    _mm256_storeu_pd(lanes, x);
     return (lanes[0] + lanes[1]) + (lanes[2] + lanes[3]);
 }
 
-static inline void sums_finish(const sums *s, ck_comparison *out) {
-    out->sum_aa += lanes_sum(s->aa[0], s->aa[1]);
-    out->sum_bb += lanes_sum(s->bb[0], s->bb[1]);
-    out->sum_dd += lanes_sum(s->dd[0], s->dd[1]);
-    double lanes[4];
-    _mm256_storeu_pd(lanes, s->max);
-    for (int i = 0; i < 4; i++) {
-        if (lanes[i] > out->max_abs) out->max_abs = lanes[i];
-    }
+static inline unsigned lanes_sum32(__m256i x) {
+    unsigned lanes[8], sum = 0;
+    _mm256_storeu_si256((__m256i *)lanes, x);
+    for (int i = 0; i < 8; i++) sum += lanes[i];
+    return sum;
 }
 
-static inline unsigned count16(__m256i mask) { return (unsigned)__builtin_popcount((unsigned)_mm256_movemask_epi8(mask)) / 2; }
-static inline unsigned count32(__m256i mask) { return (unsigned)__builtin_popcount((unsigned)_mm256_movemask_ps(_mm256_castsi256_ps(mask))); }
+/* A chunk of pairs is summed in single precision, then added to double. At most `rounds` products meet in a lane, so
+   the sum is right to rounds * 2^-24 < 1e-6 at the very worst. */
+enum { rounds = 16 };
 
-/* Sixteen pairs of 16-bit floats. False, with nothing counted, when one of them is not finite. */
-static inline int counts16(__m256i x, __m256i y, __m256i exponent, ck_comparison *out) {
-    __m256i bad = _mm256_or_si256(
-        _mm256_cmpeq_epi16(_mm256_and_si256(x, exponent), exponent),
-        _mm256_cmpeq_epi16(_mm256_and_si256(y, exponent), exponent));
-    if (!_mm256_testz_si256(bad, bad)) return 0;
-    __m256i zero = _mm256_setzero_si256(), sizes = _mm256_set1_epi16(0x7FFF);
-    __m256i differ = _mm256_xor_si256(x, y);
-    out->changed += 16 - count16(_mm256_cmpeq_epi16(differ, zero));
-    /* Sign bits that differ, where neither word is a zero of either sign. */
-    __m256i flipped = _mm256_srai_epi16(differ, 15);
-    __m256i is_zero = _mm256_or_si256(
-        _mm256_cmpeq_epi16(_mm256_and_si256(x, sizes), zero), _mm256_cmpeq_epi16(_mm256_and_si256(y, sizes), zero));
-    out->sign_flips += count16(_mm256_andnot_si256(is_zero, flipped));
+/* Two accumulators each, for the low and the high half of a vector of 16-bit words. */
+typedef struct {
+    __m256 aa[2], bb[2], dd[2], max;
+} chunk;
+
+static inline void chunk_add(chunk *c, int half, __m256 u, __m256 v) {
+    __m256 d = _mm256_sub_ps(v, u);
+    c->aa[half] = _mm256_fmadd_ps(u, u, c->aa[half]);
+    c->bb[half] = _mm256_fmadd_ps(v, v, c->bb[half]);
+    c->dd[half] = _mm256_fmadd_ps(d, d, c->dd[half]);
+    c->max = _mm256_max_ps(c->max, _mm256_andnot_ps(_mm256_set1_ps(-0.0f), d));
+}
+
+static inline double chunk_sum(const __m256 halves[2]) {
+    __m256d low = _mm256_add_pd(
+        _mm256_cvtps_pd(_mm256_castps256_ps128(halves[0])), _mm256_cvtps_pd(_mm256_extractf128_ps(halves[0], 1)));
+    __m256d high = _mm256_add_pd(
+        _mm256_cvtps_pd(_mm256_castps256_ps128(halves[1])), _mm256_cvtps_pd(_mm256_extractf128_ps(halves[1], 1)));
+    return lanes_sum(_mm256_add_pd(low, high));
+}
+
+/* Whether single precision held a sum: neither overflowed (as it also does when a word is NaN or infinite) nor so
+   small that squares were lost below the smallest float. */
+static inline int is_held(double sum, int is_zero_fine) { return (sum >= 1e-30 && sum < 1e38) || (sum == 0 && is_zero_fine); }
+
+/* Adds a chunk to *out; false, with nothing added, when it needs the portable kernel. A sum of zero is trusted only
+   for unchanged words. */
+static inline int chunk_finish(const chunk *c, unsigned changed, unsigned flips, ck_comparison *out) {
+    double aa = chunk_sum(c->aa), bb = chunk_sum(c->bb), dd = chunk_sum(c->dd);
+    if (!is_held(aa, 0) || !is_held(bb, 0) || !is_held(dd, changed == 0)) return 0;
+    float lanes[8];
+    _mm256_storeu_ps(lanes, c->max);
+    for (int i = 0; i < 8; i++) {
+        if (lanes[i] > out->max_abs) out->max_abs = lanes[i];
+    }
+    out->sum_aa += aa;
+    out->sum_bb += bb;
+    out->sum_dd += dd;
+    out->changed += changed;
+    out->sign_flips += flips;
     return 1;
 }
 
-static inline __m256 bf16_low(__m256i x) {
-    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm256_castsi256_si128(x)), 16));
+/* Counts of 16-bit words, as sums of masks of ones: minus one a word. */
+typedef struct {
+    __m256i same, flips;
+} counts16;
+
+static inline void counts16_add(counts16 *c, __m256i x, __m256i y) {
+    const __m256i zero = _mm256_setzero_si256(), sizes = _mm256_set1_epi16(0x7FFF);
+    c->same = _mm256_add_epi16(c->same, _mm256_cmpeq_epi16(x, y));
+    /* Sign bits that differ, where neither word is a zero of either sign. */
+    __m256i is_zero = _mm256_or_si256(
+        _mm256_cmpeq_epi16(_mm256_and_si256(x, sizes), zero), _mm256_cmpeq_epi16(_mm256_and_si256(y, sizes), zero));
+    __m256i flipped = _mm256_srai_epi16(_mm256_xor_si256(x, y), 15);
+    c->flips = _mm256_add_epi16(c->flips, _mm256_andnot_si256(is_zero, flipped));
 }
 
-static inline __m256 bf16_high(__m256i x) {
-    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm256_extracti128_si256(x, 1)), 16));
+static inline unsigned count_masks16(__m256i sums) {
+    return lanes_sum32(_mm256_madd_epi16(sums, _mm256_set1_epi16(-1)));
 }
 
-static void compare_bf16(const void *a, const void *b, size_t words, ck_comparison *out) {
-    const uint8_t *left = a, *right = b;
-    const __m256i exponent = _mm256_set1_epi16(0x7F80);
-    sums s = sums_zero();
-    size_t i = 0;
-    for (; i + 16 <= words; i += 16) {
-        __m256i x = _mm256_loadu_si256((const __m256i *)(left + 2 * i));
-        __m256i y = _mm256_loadu_si256((const __m256i *)(right + 2 * i));
-        if (!counts16(x, y, exponent, out)) {
-            ck_portable_kernels()->compare_bf16(left + 2 * i, right + 2 * i, 16, out);
-            continue;
-        }
-        sums_add8(&s, bf16_low(x), bf16_low(y));
-        sums_add8(&s, bf16_high(x), bf16_high(y));
+static inline __m256 bf16_values(const uint8_t *words) {
+    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)words)), 16));
+}
+
+static inline __m256 f16_values(const uint8_t *words) { return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)words)); }
+
+/* The kernels of the two 16-bit floats differ in how words become values. */
+#define CK_COMPARE16(name, values, portable)                                                                     \
+    static void name(const void *a, const void *b, size_t words, ck_comparison *out) {                           \
+        const uint8_t *left = a, *right = b;                                                                     \
+        const size_t step = 16 * rounds;                                                                         \
+        size_t i = 0;                                                                                            \
+        for (; i + step <= words; i += step) {                                                                   \
+            const uint8_t *l = left + 2 * i, *r = right + 2 * i;                                                 \
+            chunk sums = {0};                                                                                    \
+            counts16 counts = {0};                                                                               \
+            for (int round = 0; round < rounds; round++, l += 32, r += 32) {                                     \
+                counts16_add(                                                                                    \
+                    &counts, _mm256_loadu_si256((const __m256i *)l), _mm256_loadu_si256((const __m256i *)r));    \
+                chunk_add(&sums, 0, values(l), values(r));                                                       \
+                chunk_add(&sums, 1, values(l + 16), values(r + 16));                                             \
+            }                                                                                                    \
+            unsigned changed = (unsigned)step - count_masks16(counts.same);                                      \
+            if (!chunk_finish(&sums, changed, count_masks16(counts.flips), out))                                 \
+                ck_portable_kernels()->portable(left + 2 * i, right + 2 * i, step, out);                         \
+        }                                                                                                        \
+        ck_portable_kernels()->portable(left + 2 * i, right + 2 * i, words - i, out);                            \
     }
-    sums_finish(&s, out);
-    ck_portable_kernels()->compare_bf16(left + 2 * i, right + 2 * i, words - i, out);
-}
 
-static void compare_f16(const void *a, const void *b, size_t words, ck_comparison *out) {
-    const uint8_t *left = a, *right = b;
-    const __m256i exponent = _mm256_set1_epi16(0x7C00);
-    sums s = sums_zero();
-    size_t i = 0;
-    for (; i + 16 <= words; i += 16) {
-        __m256i x = _mm256_loadu_si256((const __m256i *)(left + 2 * i));
-        __m256i y = _mm256_loadu_si256((const __m256i *)(right + 2 * i));
-        if (!counts16(x, y, exponent, out)) {
-            ck_portable_kernels()->compare_f16(left + 2 * i, right + 2 * i, 16, out);
-            continue;
-        }
-        sums_add8(&s, _mm256_cvtph_ps(_mm256_castsi256_si128(x)), _mm256_cvtph_ps(_mm256_castsi256_si128(y)));
-        sums_add8(&s, _mm256_cvtph_ps(_mm256_extracti128_si256(x, 1)), _mm256_cvtph_ps(_mm256_extracti128_si256(y, 1)));
-    }
-    sums_finish(&s, out);
-    ck_portable_kernels()->compare_f16(left + 2 * i, right + 2 * i, words - i, out);
-}
+CK_COMPARE16(compare_bf16, bf16_values, compare_bf16)
+CK_COMPARE16(compare_f16, f16_values, compare_f16)
 
 static void compare_f32(const void *a, const void *b, size_t words, ck_comparison *out) {
     const uint8_t *left = a, *right = b;
-    const __m256i exponent = _mm256_set1_epi32(0x7F800000), sizes = _mm256_set1_epi32(0x7FFFFFFF);
-    const __m256i zero = _mm256_setzero_si256();
-    sums s = sums_zero();
+    const __m256i zero = _mm256_setzero_si256(), sizes = _mm256_set1_epi32(0x7FFFFFFF);
+    const size_t step = 16 * rounds;
     size_t i = 0;
-    for (; i + 8 <= words; i += 8) {
-        __m256i x = _mm256_loadu_si256((const __m256i *)(left + 4 * i));
-        __m256i y = _mm256_loadu_si256((const __m256i *)(right + 4 * i));
-        __m256i bad = _mm256_or_si256(
-            _mm256_cmpeq_epi32(_mm256_and_si256(x, exponent), exponent),
-            _mm256_cmpeq_epi32(_mm256_and_si256(y, exponent), exponent));
-        if (!_mm256_testz_si256(bad, bad)) {
-            ck_portable_kernels()->compare_f32(left + 4 * i, right + 4 * i, 8, out);
-            continue;
+    for (; i + step <= words; i += step) {
+        const uint8_t *l = left + 4 * i, *r = right + 4 * i;
+        chunk sums = {0};
+        __m256i same = zero, flips = zero;
+        for (int round = 0; round < 2 * rounds; round++, l += 32, r += 32) {
+            __m256i x = _mm256_loadu_si256((const __m256i *)l), y = _mm256_loadu_si256((const __m256i *)r);
+            same = _mm256_add_epi32(same, _mm256_cmpeq_epi32(x, y));
+            __m256i is_zero = _mm256_or_si256(
+                _mm256_cmpeq_epi32(_mm256_and_si256(x, sizes), zero), _mm256_cmpeq_epi32(_mm256_and_si256(y, sizes), zero));
+            flips = _mm256_add_epi32(flips, _mm256_andnot_si256(is_zero, _mm256_srai_epi32(_mm256_xor_si256(x, y), 31)));
+            chunk_add(&sums, round & 1, _mm256_castsi256_ps(x), _mm256_castsi256_ps(y));
         }
-        __m256i differ = _mm256_xor_si256(x, y);
-        out->changed += 8 - count32(_mm256_cmpeq_epi32(differ, zero));
-        __m256i is_zero = _mm256_or_si256(
-            _mm256_cmpeq_epi32(_mm256_and_si256(x, sizes), zero), _mm256_cmpeq_epi32(_mm256_and_si256(y, sizes), zero));
-        out->sign_flips += count32(_mm256_andnot_si256(is_zero, differ));
-        sums_add8(&s, _mm256_castsi256_ps(x), _mm256_castsi256_ps(y));
+        /* The lanes hold minus the counts. */
+        unsigned changed = (unsigned)step + lanes_sum32(same);
+        if (!chunk_finish(&sums, changed, 0u - lanes_sum32(flips), out))
+            ck_portable_kernels()->compare_f32(left + 4 * i, right + 4 * i, step, out);
     }
-    sums_finish(&s, out);
     ck_portable_kernels()->compare_f32(left + 4 * i, right + 4 * i, words - i, out);
 }
 
 static void compare_f64(const void *a, const void *b, size_t words, ck_comparison *out) {
     const uint8_t *left = a, *right = b;
-    const __m256i exponent = _mm256_set1_epi64x(0x7FF0000000000000), zero = _mm256_setzero_si256();
-    sums s = sums_zero();
+    const __m256i exponent = _mm256_set1_epi64x(0x7FF0000000000000);
+    const __m256d none = _mm256_setzero_pd();
+    __m256d aa = none, bb = none, dd = none, max = none;
     size_t i = 0;
     for (; i + 4 <= words; i += 4) {
         __m256i x = _mm256_loadu_si256((const __m256i *)(left + 8 * i));
@@ -161,16 +164,25 @@ static void compare_f64(const void *a, const void *b, size_t words, ck_compariso
             ck_portable_kernels()->compare_f64(left + 8 * i, right + 8 * i, 4, out);
             continue;
         }
-        __m256i differ = _mm256_xor_si256(x, y);
-        __m256d u = _mm256_castsi256_pd(x), v = _mm256_castsi256_pd(y), none = _mm256_setzero_pd();
-        unsigned same = (unsigned)_mm256_movemask_pd(_mm256_castsi256_pd(_mm256_cmpeq_epi64(differ, zero)));
+        __m256d u = _mm256_castsi256_pd(x), v = _mm256_castsi256_pd(y), d = _mm256_sub_pd(v, u);
+        aa = _mm256_fmadd_pd(u, u, aa);
+        bb = _mm256_fmadd_pd(v, v, bb);
+        dd = _mm256_fmadd_pd(d, d, dd);
+        max = _mm256_max_pd(max, _mm256_andnot_pd(_mm256_set1_pd(-0.0), d));
+        unsigned same = (unsigned)_mm256_movemask_pd(_mm256_castsi256_pd(_mm256_cmpeq_epi64(x, y)));
         __m256d is_zero = _mm256_or_pd(_mm256_cmp_pd(u, none, _CMP_EQ_OQ), _mm256_cmp_pd(v, none, _CMP_EQ_OQ));
-        unsigned flipped = (unsigned)_mm256_movemask_pd(_mm256_andnot_pd(is_zero, _mm256_castsi256_pd(differ)));
+        unsigned flipped = (unsigned)_mm256_movemask_pd(_mm256_andnot_pd(is_zero, _mm256_xor_pd(u, v)));
         out->changed += 4 - (unsigned)__builtin_popcount(same);
         out->sign_flips += (unsigned)__builtin_popcount(flipped);
-        sums_add4(&s, (int)(i >> 2 & 1), u, v);
     }
-    sums_finish(&s, out);
+    out->sum_aa += lanes_sum(aa);
+    out->sum_bb += lanes_sum(bb);
+    out->sum_dd += lanes_sum(dd);
+    double lanes[4];
+    _mm256_storeu_pd(lanes, max);
+    for (int lane = 0; lane < 4; lane++) {
+        if (lanes[lane] > out->max_abs) out->max_abs = lanes[lane];
+    }
     ck_portable_kernels()->compare_f64(left + 8 * i, right + 8 * i, words - i, out);
 }
 
