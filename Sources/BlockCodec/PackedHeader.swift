@@ -64,6 +64,15 @@ public struct PackedHeader: Sendable, Equatable {
         }
     }
 
+    /// The base ids that follow the header of `packed`, 32 bytes each.
+    public static func bases(in packed: UnsafeRawBufferPointer) throws(CodecError) -> [UnsafeRawBufferPointer] {
+        let header = try PackedHeader(packed)
+        return (0..<Int(header.baseCount)).map { index in
+            let start = byteCount + index * baseByteCount
+            return UnsafeRawBufferPointer(rebasing: packed[start..<(start + baseByteCount)])
+        }
+    }
+
     func write(to target: UnsafeMutableRawBufferPointer) {
         target[0] = codec
         target[1] = element.rawValue

@@ -63,6 +63,10 @@ final class Zstd {
     func decompress(
         _ source: UnsafeRawBufferPointer, into target: UnsafeMutableRawBufferPointer
     ) throws(CodecError) {
+        // Decoders differ in what they make of several frames or of skippable ones: there is one.
+        guard ZSTD_findFrameCompressedSize(source.baseAddress, source.count) == source.count,
+            ZSTD_getFrameContentSize(source.baseAddress, source.count) == UInt64(target.count)
+        else { throw CodecError(.malformed, "not one zstd frame of \(target.count) bytes") }
         let count = ZSTD_decompressDCtx(
             decompressor, target.baseAddress, target.count, source.baseAddress, source.count)
         guard ZSTD_isError(count) == 0 else {

@@ -49,12 +49,19 @@ struct ByteReader {
         return Array(bytes[offset..<offset + count])
     }
 
-    mutating func takeID() throws -> ContentID { ContentID(try takeBytes(ContentID.byteCount)) }
+    mutating func takeID() throws -> ContentID { try ContentID(takeBytes(ContentID.byteCount)) }
 
     mutating func takeString() throws -> String {
         let raw = try takeBytes(Int(take(UInt32.self)))
         guard let text = String(validating: raw, as: UTF8.self) else { throw damage("not UTF-8") }
         return text
+    }
+
+    /// A byte that is 0 or 1.
+    mutating func takeFlag() throws -> Bool {
+        let value: UInt8 = try take()
+        guard value < 2 else { throw damage("flag \(value)") }
+        return value == 1
     }
 
     /// A count of items of at least `itemBytes` each, refused when they could not fit in what is left.

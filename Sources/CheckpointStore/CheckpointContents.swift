@@ -83,6 +83,9 @@ public final class TensorReader {
         case blocks(BlockReader)
     }
 
+    /// A stride of zero makes any size out of one element.
+    private static let maximumGatheredBytes: UInt64 = 16 << 30
+
     private let backing: Backing
     /// The last tensor that had to be gathered element by element.
     private var gathered: (identity: GatheredKey, bytes: [UInt8])?
@@ -142,6 +145,9 @@ public final class TensorReader {
             name: tensor.name, storage: 0, offset: 0, dtype: tensor.dtype, shape: tensor.shape, strides: tensor.strides)
         guard let extent = view.extent, tensor.dtype.bits % 8 == 0 else {
             throw StoreError(.badInput, "\(tensor.name): strides of a \(tensor.dtype.name) tensor cannot be followed")
+        }
+        guard tensor.byteCount <= TensorReader.maximumGatheredBytes else {
+            throw StoreError(.badInput, "\(tensor.name): an expanded tensor of \(tensor.byteCount) bytes is not gathered in memory")
         }
         let bytes = try withStorageBytes(of: tensor, 0..<extent) { Strided.gather($0, view) }
         gathered = (key, bytes)

@@ -45,6 +45,11 @@ struct CheckpointReader {
         var parsed = ParsedFile(source: file, layout: layout, storageTensors: [], skeletonTensor: nil)
         var skeleton: [Range<UInt64>] = []
         var end: UInt64 = 0
+        for tensor in layout.tensors where tensor.shape.count > PartManifest.maximumRank {
+            throw FormatError(
+                .limit, path: file.location, tensor: tensor.name,
+                "\(tensor.shape.count) dimensions; a store holds \(PartManifest.maximumRank) at most")
+        }
         for storage in layout.storages {
             guard let grid = Grid(dtype: storage.dtype, shape: storage.shape), grid.byteCount == storage.length else {
                 throw FormatError(.malformed, path: file.location, byte: storage.offset, "impossible tensor size")

@@ -70,6 +70,8 @@ enum PartNaming {
     /// A run name made of a directory's name: characters that refs use are replaced.
     static func run(named name: String) -> String {
         let text = String(name.map { $0.isLetter || $0.isNumber || "._-".contains($0) ? $0 : "_" })
-        return text.isEmpty || text.hasPrefix("-") ? "run" + text : String(text.prefix(60))
+        let isPlain = !text.isEmpty && !text.hasPrefix("-")
+        // Four bytes a character at most keep this far under the limit of a name.
+        return String((isPlain ? text : "run" + text).prefix(40))
     }
 }

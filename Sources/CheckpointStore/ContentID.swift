@@ -11,8 +11,13 @@ public struct ContentID: Hashable, Comparable, Sendable, BitwiseCopyable, Custom
         lanes = bytes.loadUnaligned(as: SIMD4<UInt64>.self)
     }
 
-    public init(_ bytes: [UInt8]) {
-        precondition(bytes.count == ContentID.byteCount, "an id is 32 bytes")
+    /// The id that a key or value of the store is.
+    ///
+    /// - Throws: `.damaged` when it is not 32 bytes.
+    init(_ bytes: [UInt8]) throws {
+        guard bytes.count == ContentID.byteCount else {
+            throw StoreError(.damaged, "store: an id of \(bytes.count) bytes: \(Hex.string(bytes))", hint: "run ckpt verify")
+        }
         self = bytes.withUnsafeBytes { ContentID($0) }
     }
 

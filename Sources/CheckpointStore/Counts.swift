@@ -1,3 +1,4 @@
+internal import BlockCodec
 internal import LMDB
 
 /// How often a block, tensor, part or snapshot is used, and for a block how it is packed. Kept beside the
@@ -40,6 +41,7 @@ struct CountRecord: Equatable {
         rawBytes = try reader.take()
         packedBytes = try reader.take()
         try reader.finish()
+        guard count > 0 else { throw reader.damage("a count of 0") }
     }
 
     /// The key of the count of `id`: its kind, then the id.
@@ -49,6 +51,16 @@ struct CountRecord: Equatable {
 extension Transaction where Self: ~Copyable {
     func count(_ tables: Tables, _ kind: Kind, _ id: ContentID) throws -> CountRecord? {
         try record(tables, .count, CountRecord.key(kind, id)).map { bytes in try CountRecord(bytes) }
+    }
+
+    /// The blocks that `block` is packed against: each holds one use of its own.
+    func bases(_ tables: Tables, of block: ContentID) throws -> [ContentID] {
+        guard let record = try get(tables[.block], block.bytes) else {
+            throw StoreError(.damaged, "store: block \(block) is missing", hint: "run ckpt verify")
+        }
+        return try record.withUnsafeBytes { record in
+            try PackedHeader.bases(in: Checksum.unchecked(record, .block, key: block.bytes)).map { ContentID($0) }
+        }
     }
 
     /// Whether the block, tensor, part or snapshot is stored. O(log n), without touching its record.

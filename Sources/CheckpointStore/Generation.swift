@@ -25,7 +25,8 @@ struct Generation: Sendable {
             throw StoreError(.noStore, "\(store): no store here", hint: "make one with: ckpt init \(store)")
         }
         let text = String(decoding: bytes, as: UTF8.self)
-        guard text.hasPrefix("gen-"), text.hasSuffix("\n"), let number = Int(text.dropFirst(4).dropLast()), number > 0
+        guard text.hasPrefix("gen-"), text.hasSuffix("\n"), let number = Int(text.dropFirst(4).dropLast()), number > 0,
+            text == "gen-\(number)\n"
         else { throw StoreError(.damaged, "\(store)/current: names no generation", hint: "run ckpt verify") }
         return number
     }
@@ -38,13 +39,22 @@ struct Generation: Sendable {
         }
         let environment = try Environment.open(path: path)
         let transaction = try environment.beginRead()
+        // The features first: a newer store may have other tables.
+        try checkFeatures(transaction, path)
         guard let tables = try Tables(transaction) else {
             throw StoreError(.damaged, "\(path): a table is missing", hint: "run ckpt verify")
         }
-        try Superblock.read(transaction, tables).checkReadable()
         // The commit makes the table handles usable in later transactions.
         try transaction.commit()
         return Generation(number: number, environment: environment, tables: tables)
+    }
+
+    private static func checkFeatures(_ transaction: borrowing ReadTransaction, _ path: String) throws {
+        guard let table = try transaction.table(Kind.superblock.tableName),
+            let record = try transaction.get(table, Superblock.key)
+        else { throw StoreError(.damaged, "\(path): no superblock", hint: "run ckpt verify") }
+        let bytes = try record.withUnsafeBytes { Array(try Checksum.open($0, .superblock, key: Superblock.key)) }
+        try Superblock(bytes).checkReadable()
     }
 
     /// Makes generation `number`, empty.

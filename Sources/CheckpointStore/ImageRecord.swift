@@ -73,7 +73,7 @@ extension Store {
         for name in try FileSystem.list(directory) {
             let isKept = try read { transaction, tables in
                 guard name.utf8.count == 64, let nibbles = Hex.nibbles(name) else { return false }
-                let id = ContentID(stride(from: 0, to: 64, by: 2).map { nibbles[$0] << 4 | nibbles[$0 + 1] })
+                let id = try ContentID(stride(from: 0, to: 64, by: 2).map { nibbles[$0] << 4 | nibbles[$0 + 1] })
                 return try transaction.contains(tables[.image], id.bytes)
             }
             if !isKept { try FileSystem.removeTree(directory + "/" + name) }

@@ -125,7 +125,21 @@ public struct PartManifest: Sendable, Equatable {
 
 extension PartManifest {
     private static let directoryFormat: UInt8 = 255
-    private static let maximumRank = 64
+    /// Dimensions a tensor may have. The same everywhere in the format.
+    static let maximumRank = 64
+    /// Sums of sizes stay within a signed 64-bit integer.
+    private static let maximumFileBytes: UInt64 = 1 << 55
+
+    /// Whether the strides are those of a row-major tensor, dimensions of one index aside.
+    private static func isContiguous(_ shape: [UInt64], _ strides: [UInt64]) -> Bool {
+        if shape.contains(0) { return true }
+        var expected: UInt64 = 1
+        for (dim, stride) in zip(shape, strides).reversed() where dim > 1 {
+            if stride != expected { return false }
+            expected = expected.multipliedReportingOverflow(by: dim).partialValue
+        }
+        return true
+    }
 
     func encoded() -> [UInt8] {
         var writer = ByteWriter()
@@ -176,6 +190,7 @@ extension PartManifest {
             files.append(file)
         }
         try reader.finish()
+        guard !files.isEmpty else { throw reader.damage("a part without files") }
         self.init(kind: kind, files: files)
     }
 
@@ -187,25 +202,36 @@ extension PartManifest {
             throw reader.damage("unknown file format \(code)")
         }
         let size: UInt64 = try reader.take()
-        let skeleton = try reader.take(UInt8.self) == 0 ? nil : try reader.takeID()
+        guard size <= maximumFileBytes, code != directoryFormat || size == 0 else {
+            throw reader.damage("\"\(path)\" cannot have \(size) bytes")
+        }
+        let skeleton = try reader.takeFlag() ? try reader.takeID() : nil
         var storages: [Storage] = []
         var end: UInt64 = 0
         for _ in 0..<(try reader.takeCount(itemBytes: 48)) {
             let storage = Storage(offset: try reader.take(), length: try reader.take(), tensor: try reader.takeID())
             let (stop, overflow) = storage.offset.addingReportingOverflow(storage.length)
-            guard !overflow, stop <= size, storage.length == 0 || storage.offset >= end else {
-                throw reader.damage("storages overlap or reach out of \"\(path)\"")
+            guard !overflow, stop <= size, storage.offset >= end, format != .opaque else {
+                throw reader.damage("storages overlap, are out of order or reach out of \"\(path)\"")
             }
-            end = max(end, stop)
+            end = stop
             storages.append(storage)
         }
         var tensors: [Tensor] = []
         for _ in 0..<(try reader.takeCount(itemBytes: 19)) {
-            tensors.append(try takeTensor(&reader, storages))
+            let tensor = try takeTensor(&reader, storages)
+            if let previous = tensors.last, !previous.name.utf8.lexicographicallyPrecedes(tensor.name.utf8) {
+                throw reader.damage("tensors of \"\(path)\" out of order")
+            }
+            tensors.append(tensor)
         }
-        return File(
+        let file = File(
             path: path, format: format, isDirectory: code == directoryFormat, size: size, skeleton: skeleton,
             storages: storages, tensors: tensors)
+        guard file.skeletonRanges.isEmpty == (skeleton == nil) else {
+            throw reader.damage("\"\(path)\" has bytes that nothing holds")
+        }
+        return file
     }
 
     private static func takeTensor(_ reader: inout ByteReader, _ storages: [Storage]) throws -> Tensor {
@@ -218,7 +244,7 @@ extension PartManifest {
         var shape: [UInt64] = []
         for _ in 0..<rank { shape.append(try reader.take()) }
         var strides: [UInt64]?
-        if try reader.take(UInt8.self) != 0 {
+        if try reader.takeFlag() {
             var values: [UInt64] = []
             for _ in 0..<rank { values.append(try reader.take()) }
             strides = values
@@ -228,6 +254,7 @@ extension PartManifest {
         guard storages.indices.contains(storage), let extent = tensor.extent,
             offset <= storages[storage].length, extent <= storages[storage].length - offset
         else { throw reader.damage("tensor \"\(name)\" reaches out of its storage") }
+        if let strides, isContiguous(shape, strides) { throw reader.damage("tensor \"\(name)\" names strides it need not") }
         return tensor
     }
 }

@@ -34,11 +34,12 @@ struct Pending {
         return (0..<16).map { _ in UInt8.random(in: 0...255, using: &generator) }
     }
 
-    /// Releases up to `budget` entries. A tensor whose last use goes leaves its blocks in the list.
+    /// Releases up to `budget` entries. A tensor whose last use goes leaves its blocks in the list, a block its bases.
     mutating func drain(_ transaction: borrowing WriteTransaction, _ tables: Tables, budget: Int) throws {
         for _ in 0..<budget {
             if let block = blocks.popLast() {
-                _ = try transaction.release(tables, .block, block)
+                let bases = try transaction.bases(tables, of: block)
+                if try transaction.release(tables, .block, block) { blocks += bases }
             } else if let tensor = tensors.popLast() {
                 guard let record = try transaction.tensorRecord(tables, tensor) else {
                     throw StoreError(.damaged, "store: tensor \(tensor) is missing", hint: "run ckpt verify")

@@ -18,7 +18,7 @@ enum Ref {
         }
         if let head = try transaction.head(tables, of: text) { return head.record.snapshot }
         if !text.isEmpty, text.utf8.count <= 500, let value = try transaction.record(tables, .tag, Array(text.utf8)) {
-            return ContentID(value)
+            return try ContentID(value)
         }
         if let id = try prefix(text, transaction, tables) { return id }
         let runs = try transaction.runNames(tables)
@@ -68,7 +68,7 @@ enum Ref {
         for (index, nibble) in nibbles.enumerated() { start[index / 2] |= index % 2 == 0 ? nibble << 4 : nibble }
         var found: [ContentID] = []
         try transaction.scan(tables[.snapshot], from: start) { key, _ in
-            let id = ContentID(key.withUnsafeBytes { Array($0) })
+            let id = try ContentID(key.withUnsafeBytes { Array($0) })
             guard id.description.hasPrefix(text.lowercased()) else { return false }
             found.append(id)
             return found.count < 2

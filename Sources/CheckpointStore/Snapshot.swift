@@ -90,6 +90,14 @@ extension Snapshot {
             hint: first.map { "it has \"\($0)\" and others; ckpt show lists them with --tensors" })
     }
 
+    /// Two files of one path, or a file where another has a directory, could not both be written.
+    fileprivate static func checkPaths(_ parts: [PartManifest], _ id: ContentID) throws {
+        let paths = parts.flatMap(\.files).map { Array($0.path.utf8) + [0x2F] }.sorted { $0.lexicographicallyPrecedes($1) }
+        for (path, next) in zip(paths, paths.dropFirst()) where next.starts(with: path) {
+            throw StoreError(.damaged, "store: snapshot \(id) has two files called \(String(decoding: path.dropLast(), as: UTF8.self))")
+        }
+    }
+
     private static func find(_ name: String, in file: PartManifest.File) -> PartManifest.Tensor? {
         var low = 0
         var high = file.tensors.count
@@ -157,6 +165,7 @@ extension Store {
                     return manifest
                 }
             }
+            try Snapshot.checkPaths(parts, id)
             return Snapshot(
                 id: id, parts: parts, dropped: record.manifest.parts.filter { record.dropped.contains($0.kind) })
         }

@@ -17,9 +17,12 @@ struct SnapshotRecord: Equatable {
         rawBytes = parts.reduce(0) { $0 + $1.byteCount }
     }
 
+    /// Bit n for the part of kind n.
+    private static func mask(_ parts: Set<PartKind>) -> UInt8 { parts.reduce(0) { $0 | 1 << $1.rawValue } }
+
     var encoded: [UInt8] {
         var writer = ByteWriter()
-        writer.put(dropped.reduce(UInt8(0)) { $0 | 1 << $1.rawValue })
+        writer.put(SnapshotRecord.mask(dropped))
         writer.put(files)
         writer.put(tensors)
         writer.put(rawBytes)
@@ -31,10 +34,12 @@ struct SnapshotRecord: Equatable {
         var reader = ByteReader(bytes, what)
         let mask: UInt8 = try reader.take()
         dropped = Set(PartKind.allCases.filter { mask & 1 << $0.rawValue != 0 })
+        guard mask == SnapshotRecord.mask(dropped) else { throw reader.damage("unknown parts dropped") }
         files = try reader.take()
         tensors = try reader.take()
         rawBytes = try reader.take()
         manifest = try SnapshotManifest(reader.takeBytes(reader.remaining), what: what)
+        guard dropped.isSubset(of: manifest.parts.map(\.kind)) else { throw reader.damage("a part dropped that never was") }
     }
 }
 
@@ -78,7 +83,7 @@ struct StepRecord: Equatable {
     init(_ bytes: [UInt8]) throws {
         var reader = ByteReader(bytes, "store: step record")
         snapshot = try reader.takeID()
-        parent = try reader.take(UInt8.self) == 0 ? nil : try reader.takeID()
+        parent = try reader.takeFlag() ? try reader.takeID() : nil
         ingested = try reader.take()
         source = try reader.takeString()
         leftOutFiles = try reader.take()
@@ -96,7 +101,7 @@ enum StepKey {
 
     static func decode(_ key: [UInt8]) throws -> (run: String, step: UInt64) {
         guard key.count >= 10, key[key.count - 9] == 0,
-            let run = String(validating: key[..<(key.count - 9)], as: UTF8.self)
+            let run = String(validating: key[..<(key.count - 9)], as: UTF8.self), !run.utf8.contains(0)
         else { throw StoreError(.damaged, "store: step key \(Hex.string(key))", hint: "run ckpt verify") }
         return (run, key.suffix(8).reduce(0) { $0 << 8 | UInt64($1) })
     }
@@ -167,10 +172,7 @@ extension Transaction where Self: ~Copyable {
     func tags(_ tables: Tables) throws -> [(name: String, snapshot: ContentID)] {
         var tags: [(name: String, snapshot: ContentID)] = []
         try records(tables, .tag) { key, value in
-            guard value.count == ContentID.byteCount else {
-                throw StoreError(.damaged, "store: tag record of \(value.count) bytes", hint: "run ckpt verify")
-            }
-            tags.append((String(decoding: key, as: UTF8.self), ContentID(value)))
+            tags.append((String(decoding: key, as: UTF8.self), try ContentID(value)))
             return true
         }
         return tags

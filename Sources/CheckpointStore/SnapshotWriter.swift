@@ -97,10 +97,17 @@ extension ReadTransaction {
         let key = id.bytes
         return try blockRecord(tables, id).withUnsafeBytes { record in
             let packed = try Checksum.open(record, .block, key: key)
-            if let raw = try BlockCoder.rawBytes(of: packed), raw.count == count { return raw }
-            let target = UnsafeMutableRawBufferPointer(rebasing: lane.raw[..<count])
-            try lane.coder.unpack(packed, into: target)
-            return UnsafeRawBufferPointer(target)
+            do throws(CodecError) {
+                if let raw = try BlockCoder.rawBytes(of: packed), raw.count == count { return raw }
+                let target = UnsafeMutableRawBufferPointer(rebasing: lane.raw[..<count])
+                try lane.coder.unpack(packed, into: target)
+                return UnsafeRawBufferPointer(target)
+            } catch {
+                let isUnknown = error.code == .unknownCodec
+                throw StoreError(
+                    isUnknown ? .incompatible : .damaged, "store: block \(id): \(error.reason)",
+                    hint: isUnknown ? "use a newer ckpt" : "run ckpt verify")
+            }
         }
     }
 

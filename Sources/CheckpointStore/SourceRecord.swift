@@ -72,7 +72,7 @@ struct SourceRecord: Equatable {
         run = try reader.takeString()
         step = try reader.take()
         snapshot = try reader.takeID()
-        keepsOptimizer = try reader.take(UInt8.self) != 0
+        keepsOptimizer = try reader.takeFlag()
         files = []
         for _ in 0..<(try reader.takeCount(itemBytes: 36)) {
             files.append(

@@ -183,7 +183,19 @@ extension WriteTransaction {
         guard try delete(tables[.step], StepKey.encode(run: entry.run, step: entry.step)) else {
             throw StoreError(.noSuchRef, "\(entry.run)@\(entry.step): removed meanwhile")
         }
+        try removeSources(tables, run: entry.run, step: entry.step)
         try releaseSnapshot(tables, entry.id)
+    }
+
+    /// Forgets which sources led to a step: they are read again when they come back.
+    private func removeSources(_ tables: Tables, run: String, step: UInt64) throws {
+        var keys: [[UInt8]] = []
+        try records(tables, .source) { key, value in
+            let record = try SourceRecord(value)
+            if record.run == run, record.step == step { keys.append(key) }
+            return true
+        }
+        for key in keys { try delete(tables[.source], key) }
     }
 }
 

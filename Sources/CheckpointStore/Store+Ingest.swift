@@ -15,8 +15,8 @@ extension Store {
         _ path: String, options: IngestOptions = IngestOptions(), monitor: Monitor = Monitor()
     ) throws(StoreError) -> [IngestResult] {
         try throwingStoreErrors {
-            try checkNames(options)
             let sources = try CheckpointScan.checkpoints(at: path, asOne: options.step != nil)
+            try checkNames(options, sources)
             let unchanged = options.rehashes ? [:] : try unchangedSources(sources, options)
             if unchanged.count == sources.count, options.tags.isEmpty, !options.pin {
                 return sources.map { source in
@@ -31,11 +31,12 @@ extension Store {
         }
     }
 
-    private func checkNames(_ options: IngestOptions) throws {
-        if let run = options.run { try Name.check(run, "run") }
+    private func checkNames(_ options: IngestOptions, _ sources: [CheckpointSource]) throws {
+        let runs = Set(sources.map { options.run ?? $0.run })
+        for run in runs { try Name.check(run, "run") }
         for tag in options.tags { try Name.check(tag, "tag") }
         try read { transaction, tables in
-            if let run = options.run, try transaction.contains(tables[.tag], Array(run.utf8)) {
+            for run in runs where try transaction.contains(tables[.tag], Array(run.utf8)) {
                 throw StoreError(.conflict, "run name \"\(run)\" is a tag already", hint: "choose another --run")
             }
             for tag in options.tags { try checkTagName(tag, transaction, tables) }
@@ -226,20 +227,27 @@ extension WriteTransaction {
     /// Stores a snapshot whose tensors each hold one use for each time its parts name them, and gives the snapshot
     /// one more use. What was stored before keeps its own uses; those held are then released.
     func adopt(_ tables: Tables, _ id: ContentID, _ record: SnapshotRecord, _ parts: [PartManifest]) throws {
-        let isStored = try isStored(tables, .snapshot, id)
+        let dropped = try snapshotRecord(tables, id)?.dropped
+        let isStored = dropped != nil
         for (part, entry) in zip(parts, record.manifest.parts) {
+            let bytes = part.encoded()
+            // What cannot be read back must not be committed.
+            guard try PartManifest(bytes, what: "part \(entry.id)") == part else {
+                throw StoreError(.failed, "part \(entry.id) is not read back as it was written")
+            }
             if try self.isStored(tables, .part, entry.id) {
-                if !isStored { try retain(tables, .part, entry.id) }
+                if dropped?.contains(entry.kind) ?? true { try retain(tables, .part, entry.id) }
                 for tensor in part.uses { _ = try release(tables, .tensor, tensor) }
             } else {
-                try putRecord(tables, .part, entry.id.bytes, part.encoded())
+                try putRecord(tables, .part, entry.id.bytes, bytes)
                 try putCount(tables, .part, entry.id, CountRecord(count: 1))
             }
         }
+        // For a stored snapshot too: parts that had been dropped are back.
+        try putRecord(tables, .snapshot, id.bytes, record.encoded)
         if isStored {
             try retain(tables, .snapshot, id)
         } else {
-            try putRecord(tables, .snapshot, id.bytes, record.encoded)
             try putCount(tables, .snapshot, id, CountRecord(count: 1))
         }
     }

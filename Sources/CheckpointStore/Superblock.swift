@@ -65,6 +65,7 @@ struct Superblock: Equatable {
         self.init(
             version: try reader.take(), incompatible: try reader.take(), readCompatible: try reader.take(),
             identifier: try reader.takeBytes(16), created: try reader.take(), depthLimit: try reader.take())
+        guard version > 0 else { throw reader.damage("format version 0") }
     }
 
     /// Refuses a store that needs features this version does not know.

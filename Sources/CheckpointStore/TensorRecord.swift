@@ -39,7 +39,9 @@ public struct TensorRecord: Sendable, Equatable {
         guard let dtype = DType(rawValue: try reader.take()) else { throw reader.damage("unknown dtype") }
         self.dtype = dtype
         shape = []
-        for _ in 0..<(try reader.take(UInt8.self)) { shape.append(try reader.take()) }
+        let rank = Int(try reader.take(UInt8.self))
+        guard rank <= PartManifest.maximumRank else { throw reader.damage("\(rank) dimensions") }
+        for _ in 0..<rank { shape.append(try reader.take()) }
         blocks = []
         let count = try reader.takeCount(itemBytes: ContentID.byteCount)
         blocks.reserveCapacity(count)

@@ -115,6 +115,9 @@ private final class Verifier {
     private var tensors: [ContentID: TensorRecord] = [:]
     private var parts: [ContentID: PartManifest] = [:]
     private var problems: [StoreProblem] = []
+    private var depthLimit: UInt8 = 0
+    /// Raw bytes of each block, as its count says.
+    private var rawSizes: [ContentID: UInt32] = [:]
 
     init(store: Store, depth: VerifyDepth, monitor: Monitor, progress: @escaping (ByteProgress) -> Void) {
         self.store = store
@@ -127,8 +130,10 @@ private final class Verifier {
         let generation = store.openGeneration
         let transaction = try generation.environment.beginRead()
         let tables = generation.tables
+        depthLimit = try Superblock.read(transaction, tables).depthLimit
         try loadTensors(transaction, tables)
         try loadParts(transaction, tables)
+        try followBases(transaction, tables)
         report.snapshots = try followSnapshots(transaction, tables)
         report.pending = try followPending(transaction, tables)
         try checkNames(transaction, tables)
@@ -154,7 +159,7 @@ private final class Verifier {
                 return Array(try Checksum.open(record, kind, key: key))
             } catch {
                 let text = "\(kind) \(Checksum.name(kind, key)) does not match its checksum"
-                if key.count == ContentID.byteCount { damaged[ContentID(key)] = text } else { report(text) }
+                if let id = try? ContentID(key) { damaged[id] = text } else { report(text) }
                 return nil
             }
         }
@@ -166,15 +171,20 @@ private final class Verifier {
     ) throws {
         try transaction.scan(tables[kind]) { key, record in
             let key = key.withUnsafeBytes { Array($0) }
-            if let value = open(kind, key, record) { try body(key, value) }
+            guard let value = open(kind, key, record) else { return true }
+            do {
+                try body(key, value)
+            } catch let error as StoreError {
+                guard error.code == .damaged else { throw error }
+                report("\(kind) \(Checksum.name(kind, key)): \(error.reason)")
+            }
             return true
         }
     }
 
     private func loadTensors(_ transaction: borrowing ReadTransaction, _ tables: Tables) throws {
         try forEach(.tensor, transaction, tables) { key, value in
-            guard key.count == ContentID.byteCount else { return report("tensor key of \(key.count) bytes") }
-            let id = ContentID(key)
+            guard let id = try? ContentID(key) else { return report("tensor key of \(key.count) bytes") }
             guard ContentID.hash(of: value) == id, let record = try? TensorRecord(value, what: "tensor \(id)") else {
                 damaged[id] = "tensor \(id) does not match its id"
                 return
@@ -186,26 +196,46 @@ private final class Verifier {
 
     private func loadParts(_ transaction: borrowing ReadTransaction, _ tables: Tables) throws {
         try forEach(.part, transaction, tables) { key, value in
-            guard key.count == ContentID.byteCount else { return report("part key of \(key.count) bytes") }
-            let id = ContentID(key)
+            guard let id = try? ContentID(key) else { return report("part key of \(key.count) bytes") }
             guard ContentID.hash(of: value) == id, let part = try? PartManifest(value, what: "part \(id)") else {
                 damaged[id] = "part \(id) does not match its id"
                 return
             }
             parts[id] = part
             for tensor in part.uses { use(.tensor, tensor) }
+            for file in part.files { checkSizes(of: file, in: id) }
+        }
+    }
+
+    /// Every storage and skeleton must be as long as the stored tensor that has its bytes.
+    private func checkSizes(of file: PartManifest.File, in part: ContentID) {
+        let skeletonBytes = file.skeletonRanges.reduce(0) { $0 + UInt64($1.count) }
+        let pieces = file.storages.map { ($0.tensor, $0.length) } + (file.skeleton.map { [($0, skeletonBytes)] } ?? [])
+        for (tensor, count) in pieces {
+            if let record = tensors[tensor], record.grid.byteCount != count {
+                report("part \(part): \(file.path) gives tensor \(tensor) \(count) bytes; it has \(record.grid.byteCount)")
+            }
         }
     }
 
     private func followSnapshots(_ transaction: borrowing ReadTransaction, _ tables: Tables) throws -> Int {
         var count = 0
         try forEach(.snapshot, transaction, tables) { key, value in
-            let id = ContentID(key)
+            guard let id = try? ContentID(key) else { return report("snapshot key of \(key.count) bytes") }
             count += 1
             guard let record = try? SnapshotRecord(value, what: "snapshot \(id)"),
                 ContentID.hash(of: record.manifest.encoded()) == id
             else { return report("snapshot \(id) does not match its id") }
-            for part in record.manifest.parts where !record.dropped.contains(part.kind) { use(.part, part.id) }
+            let here = record.manifest.parts.filter { !record.dropped.contains($0.kind) }
+            for part in here {
+                use(.part, part.id)
+                if let kind = parts[part.id]?.kind, kind != part.kind { report("snapshot \(id) takes \(kind) for \(part.kind)") }
+            }
+            let found = here.compactMap { parts[$0.id] }
+            let sums = SnapshotRecord(manifest: record.manifest, parts: found)
+            if record.dropped.isEmpty, found.count == here.count, sums != record {
+                report("snapshot \(id): its sums of files, tensors or bytes are not those of its parts")
+            }
         }
         try forEach(.step, transaction, tables) { key, value in
             let (run, step) = try StepKey.decode(key)
@@ -216,6 +246,25 @@ private final class Verifier {
             }
         }
         return count
+    }
+
+    /// A base is used by each block packed against it, and lies at a lower depth.
+    private func followBases(_ transaction: borrowing ReadTransaction, _ tables: Tables) throws {
+        try transaction.scan(tables[.block]) { key, record in
+            guard let id = try? ContentID(key.withUnsafeBytes { Array($0) }) else { return true }
+            try record.withUnsafeBytes { record in
+                guard let packed = try? Checksum.unchecked(record, .block, key: id.bytes), let header = try? PackedHeader(packed),
+                    let bases = try? PackedHeader.bases(in: packed)
+                else { return }
+                if header.depth > depthLimit { report("block \(id) lies at depth \(header.depth), past the limit of \(depthLimit)") }
+                for base in bases.map({ ContentID($0) }) {
+                    use(.block, base)
+                    let depth = try transaction.count(tables, .block, base)?.depth
+                    if let depth, depth >= header.depth { report("block \(id) is packed against \(base), which lies no lower") }
+                }
+            }
+            return true
+        }
     }
 
     private func followPending(_ transaction: borrowing ReadTransaction, _ tables: Tables) throws -> Int {
@@ -232,7 +281,12 @@ private final class Verifier {
     private func checkNames(_ transaction: borrowing ReadTransaction, _ tables: Tables) throws {
         for kind in [Kind.tag, .pin, .image, .source, .superblock] {
             try forEach(kind, transaction, tables) { key, value in
-                let id: ContentID? = kind == .tag ? ContentID(value) : kind == .pin || kind == .image ? ContentID(key) : nil
+                if kind == .source {
+                    let record = try SourceRecord(value)
+                    if SourceRecord.key(record.path) != key { report("source \(record.path) stands under another key") }
+                }
+                if kind == .image { _ = try ImageRecord(value) }
+                let id: ContentID? = kind == .tag ? try ContentID(value) : kind == .pin || kind == .image ? try ContentID(key) : nil
                 if let id, try !transaction.contains(tables[.snapshot], id.bytes) {
                     report("\(kind) \(Checksum.name(kind, key)): snapshot \(id) is missing")
                 }
@@ -246,13 +300,15 @@ private final class Verifier {
             guard key.count == 1 + ContentID.byteCount, let kind = Kind(rawValue: key[0]) else {
                 return report("count with an impossible key")
             }
-            let id = ContentID(Array(key.dropFirst()))
+            let id = try ContentID(Array(key.dropFirst()))
             seen[kind, default: []].insert(id)
             let expected = uses[kind]?[id] ?? 0
-            let stored = try CountRecord(value).count
-            if stored != expected {
-                report("\(kind) \(id) is counted \(stored) times, but used \(expected) times")
+            let record = try CountRecord(value)
+            if record.count != expected {
+                report("\(kind) \(id) is counted \(record.count) times, but used \(expected) times")
             }
+            if kind == .block { rawSizes[id] = record.rawBytes }
+            else if record != CountRecord(count: record.count) { report("\(kind) \(id): its count has a block's fields") }
             if try !transaction.contains(tables[kind], id.bytes) { damaged[id] = "\(kind) \(id) is missing" }
         }
         for (kind, ids) in uses {
@@ -263,10 +319,16 @@ private final class Verifier {
         for kind in [Kind.block, .tensor, .part, .snapshot] {
             try transaction.scan(tables[kind]) { key, _ in
                 let key = key.withUnsafeBytes { Array($0) }
-                if key.count != ContentID.byteCount || seen[kind]?.contains(ContentID(key)) != true {
-                    report("\(kind) \(Hex.string(key)) has no count")
-                }
+                if let id = try? ContentID(key), seen[kind]?.contains(id) == true { return true }
+                report("\(kind) \(Hex.string(key)) has no count")
                 return true
+            }
+        }
+        for (id, record) in tensors {
+            let grid = record.grid
+            for (index, block) in record.blocks.enumerated() {
+                guard let size = rawSizes[block], Int(size) != grid.range(index).count else { continue }
+                damaged[block] = damaged[block] ?? "block \(block) has \(size) bytes where tensor \(id) needs \(grid.range(index).count)"
             }
         }
     }
@@ -343,7 +405,9 @@ private final class Verifier {
     private func checkImages(_ transaction: borrowing ReadTransaction, _ tables: Tables) throws -> Int {
         var ids: [ContentID] = []
         try forEach(.image, transaction, tables) { key, _ in
-            if key.count == ContentID.byteCount { ids.append(ContentID(key)) }
+            let id = try ContentID(key)
+            // An image is a cache: one that somebody removed whole is made again when it is wanted.
+            if FileSystem.status(ImageWriter.path(store.path, id)) != nil { ids.append(id) }
         }
         for id in ids {
             try monitor.checkCancelled()
