@@ -127,8 +127,8 @@ extension PartManifest {
     private static let directoryFormat: UInt8 = 255
     /// Dimensions a tensor may have. The same everywhere in the format.
     static let maximumRank = 64
-    /// Sums of sizes stay within a signed 64-bit integer.
-    private static let maximumFileBytes: UInt64 = 1 << 55
+    /// Bytes of a part's files, so that no sum of sizes can overflow.
+    private static let maximumBytes: UInt64 = 1 << 55
 
     /// Whether the strides are those of a row-major tensor, dimensions of one index aside.
     private static func isContiguous(_ shape: [UInt64], _ strides: [UInt64]) -> Bool {
@@ -182,11 +182,14 @@ extension PartManifest {
         guard try reader.takeBytes(8) == PartManifest.magic else { throw reader.damage("not a part manifest") }
         guard let kind = PartKind(rawValue: try reader.take()) else { throw reader.damage("unknown part kind") }
         var files: [File] = []
+        var total: UInt64 = 0
         for _ in 0..<(try reader.takeCount(itemBytes: 22)) {
             let file = try PartManifest.takeFile(&reader)
             if let previous = files.last, !previous.path.utf8.lexicographicallyPrecedes(file.path.utf8) {
                 throw reader.damage("files out of order")
             }
+            total += file.size
+            guard total <= maximumBytes else { throw reader.damage("over \(maximumBytes) bytes of files") }
             files.append(file)
         }
         try reader.finish()
@@ -202,7 +205,7 @@ extension PartManifest {
             throw reader.damage("unknown file format \(code)")
         }
         let size: UInt64 = try reader.take()
-        guard size <= maximumFileBytes, code != directoryFormat || size == 0 else {
+        guard size <= maximumBytes, code != directoryFormat || size == 0 else {
             throw reader.damage("\"\(path)\" cannot have \(size) bytes")
         }
         let skeleton = try reader.takeFlag() ? try reader.takeID() : nil
