@@ -189,7 +189,7 @@ extension PartManifest {
                 throw reader.damage("files out of order")
             }
             total += file.size
-            guard total <= maximumBytes else { throw reader.damage("over \(maximumBytes) bytes of files") }
+            guard total <= PartManifest.maximumBytes else { throw reader.damage("over \(PartManifest.maximumBytes) bytes of files") }
             files.append(file)
         }
         try reader.finish()
