@@ -1,0 +1,73 @@
+internal import BlockCodec
+internal import LMDB
+internal import Synchronization
+
+extension Verifier {
+    /// Checks every block's checksum; in depth, decodes and hashes it.
+    func checkBlocks(_ generation: Generation) throws -> (Int, UInt64) {
+        var ids: [ContentID] = []
+        let outer = try generation.environment.beginRead()
+        var total: UInt64 = 0
+        try outer.scan(generation.tables[.block]) { key, record in
+            if key.byteCount == ContentID.byteCount { ids.append(key.withUnsafeBytes { ContentID($0) }) }
+            total += UInt64(record.byteCount)
+            return true
+        }
+        let lanes = try Lanes { try CodecLane() }
+        let found = Mutex<[(ContentID, String)]>([])
+        let rawBytes = Mutex<UInt64>(0)
+        let batch = 512
+        var doneBytes: UInt64 = 0
+        for start in stride(from: 0, to: ids.count, by: batch) {
+            try monitor.checkCancelled()
+            let part = ids[start..<min(start + batch, ids.count)]
+            let packedBytes = Mutex<UInt64>(0)
+            let depth = depth
+            try lanes.run { lane, next in
+                let transaction = try generation.environment.beginRead()
+                while let index = next(part.count) {
+                    let id = part[part.startIndex + index]
+                    let (problem, raw, packed) = try Verifier.check(id, transaction, generation.tables, lane, depth)
+                    if let problem { found.withLock { $0.append((id, problem)) } }
+                    rawBytes.withLock { $0 += raw }
+                    packedBytes.withLock { $0 += packed }
+                }
+            }
+            doneBytes += packedBytes.withLock { $0 }
+            progress(ByteProgress(doneBytes: doneBytes, totalBytes: total))
+        }
+        for (id, problem) in found.withLock({ $0 }) { damaged[id] = problem }
+        return (ids.count, rawBytes.withLock { $0 })
+    }
+
+    private static func check(
+        _ id: ContentID, _ transaction: borrowing ReadTransaction, _ tables: Tables, _ lane: CodecLane, _ depth: VerifyDepth
+    ) throws -> (problem: String?, raw: UInt64, packed: UInt64) {
+        let key = id.bytes
+        guard let record = try transaction.get(tables[.block], key) else { return (nil, 0, 0) }
+        let count = try transaction.count(tables, .block, id)
+        return record.withUnsafeBytes { record in
+            do {
+                let packed = try Checksum.open(record, .block, key: key)
+                let header = try PackedHeader(packed)
+                if let count, Int(count.rawBytes) != header.rawCount || Int(count.packedBytes) != packed.count
+                    || count.depth != header.depth || count.codec != header.codec
+                {
+                    return ("block \(id) is not what its count says", 0, UInt64(record.count))
+                }
+                guard depth == .full else { return (nil, 0, UInt64(record.count)) }
+                guard header.rawCount <= BlockCoder.maximumBlockBytes else {
+                    return ("block \(id) says it holds \(header.rawCount) bytes", 0, UInt64(record.count))
+                }
+                let target = UnsafeMutableRawBufferPointer(rebasing: lane.raw[..<header.rawCount])
+                try lane.coder.unpack(packed, into: target)
+                let isRight = ContentID.hash(of: UnsafeRawBufferPointer(target)) == id
+                return (isRight ? nil : "block \(id) does not match its id", UInt64(header.rawCount), UInt64(record.count))
+            } catch let error as StoreError {
+                return (error.reason.replacing("store: ", with: ""), 0, UInt64(record.count))
+            } catch {
+                return ("block \(id): \(error)", 0, UInt64(record.count))
+            }
+        }
+    }
+}
