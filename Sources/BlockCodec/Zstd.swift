@@ -56,7 +56,12 @@ final class Zstd {
         }
         let count = ZSTD_compress2(
             compressor, target.baseAddress, target.count, source.baseAddress, source.count)
-        return ZSTD_isError(count) == 0 ? count : nil
+        guard ZSTD_isError(count) == 0 else {
+            // A frame that did not fit stays open, and while it is open most parameters cannot be set.
+            ZSTD_CCtx_reset(compressor, ZSTD_reset_session_only)
+            return nil
+        }
+        return count
     }
 
     /// Decompresses the one frame `source` into `target`, which it must fill exactly.

@@ -22,7 +22,7 @@ final class Ingestor {
 
     /// The ids of each tensor's blocks so far, until the tensor is finished.
     private var blocks: [ContentID] = []
-    /// Blocks staged for the tensor under way; each holds one use.
+    /// Blocks staged for tensors that are not finished; each holds one use.
     private var staged: Set<ContentID> = []
     private var tensorIDs: [ContentID] = []
 
@@ -78,13 +78,17 @@ final class Ingestor {
     }
 
     private func stage(_ batch: BlockBatch, _ transaction: borrowing WriteTransaction, _ tables: Tables) throws {
-        for (index, job) in batch.jobs.enumerated() {
-            while tensorIDs.count < job.tensor { try finishTensor(transaction, tables) }
+        // First every new block: which of several equal ones in a batch was packed is up to the lanes, so it may be
+        // one that a later tensor uses too.
+        for index in batch.jobs.indices {
             let (id, packed) = batch.result(index)
             if let packed, try !transaction.isStored(tables, .block, id) {
                 try put(id, packed, transaction, tables)
             }
-            blocks.append(id)
+        }
+        for (index, job) in batch.jobs.enumerated() {
+            while tensorIDs.count < job.tensor { try finishTensor(transaction, tables) }
+            blocks.append(batch.result(index).id)
             doneBytes += UInt64(job.byteCount)
         }
     }
@@ -121,7 +125,6 @@ final class Ingestor {
         pending.tensors.append(id)
         tensorIDs.append(id)
         blocks.removeAll(keepingCapacity: true)
-        staged.removeAll(keepingCapacity: true)
     }
 
     private func finishEmptyTensors(_ transaction: borrowing WriteTransaction, _ tables: Tables) throws {

@@ -43,7 +43,8 @@ public final class TensorView {
     public var rowBlockCount: Int {
         switch backing {
         case .file: 1
-        case .blocks(_, let record): record.blocks.count
+        // A tensor may be the first part of its storage only.
+        case .blocks(_, let record): byteCount == 0 ? 0 : record.grid.block(at: UInt64(byteCount) - 1) + 1
         }
     }
 
@@ -57,7 +58,9 @@ public final class TensorView {
                 try body(UnsafeRawBufferPointer(rebasing: file.bytes[offset..<(offset + byteCount)]))
             }
         case .blocks(let reader, let record):
-            return try body(reader.block(index, of: record))
+            let bytes = try reader.block(index, of: record)
+            let left = byteCount - Int(record.grid.range(index).lowerBound)
+            return try body(UnsafeRawBufferPointer(rebasing: bytes[..<min(bytes.count, left)]))
         }
     }
 }
