@@ -9,7 +9,8 @@ extension Verifier {
         try forEach(.step, transaction, tables) { key, value in
             let (run, step) = try StepKey.decode(key)
             let id = try StepRecord(value).snapshot
-            guard let bytes = try transaction.record(tables, .snapshot, id.bytes),
+            if damaged[id] != nil { problems[id]?.snapshots.append("\(run)@\(step)") }
+            guard let bytes = try? transaction.record(tables, .snapshot, id.bytes),
                 let record = try? SnapshotRecord(bytes, what: "snapshot")
             else { return }
             var harm: [ContentID: [String]] = [:]

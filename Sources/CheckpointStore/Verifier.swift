@@ -15,6 +15,7 @@ final class Verifier {
     var tensors: [ContentID: TensorRecord] = [:]
     var parts: [ContentID: PartManifest] = [:]
     var problems: [StoreProblem] = []
+    private var reported: Set<String> = []
     private var depthLimit: UInt8 = 0
     /// Raw bytes of each block, as its count says.
     private var rawSizes: [ContentID: UInt32] = [:]
@@ -50,7 +51,10 @@ final class Verifier {
         uses[kind, default: [:]][id, default: 0] += count
     }
 
-    func report(_ reason: String) { problems.append(StoreProblem(reason)) }
+    /// Notes a problem, once: steps are visited twice.
+    func report(_ reason: String) {
+        if reported.insert(reason).inserted { problems.append(StoreProblem(reason)) }
+    }
 
     /// The checked value of a record, or nil with the damage noted.
     func open(_ kind: Kind, _ key: [UInt8], _ record: borrowing RawSpan) -> [UInt8]? {
