@@ -75,7 +75,8 @@ let package = Package(
             name: "BlockCodecTests", dependencies: ["BlockCodec", "CKernels", "TestSupport"],
             swiftSettings: settings),
         .testTarget(
-            name: "CheckpointStoreTests", dependencies: ["CheckpointStore", "LMDB", "TestSupport"],
+            name: "CheckpointStoreTests",
+            dependencies: ["CheckpointStore", "LMDB", "TensorFormats", "BlockCodec", "TestSupport"],
             swiftSettings: settings),
         .testTarget(
             name: "CheckpointDiffTests",

@@ -31,13 +31,14 @@ enum { rounds = 16 };
 
 /* Two accumulators each, for the low and the high half of a vector of 16-bit words. */
 typedef struct {
-    __m256 aa[2], bb[2], dd[2], max;
+    __m256 aa[2], bb[2], ab[2], dd[2], max;
 } chunk;
 
 static inline void chunk_add(chunk *c, int half, __m256 u, __m256 v) {
     __m256 d = _mm256_sub_ps(v, u);
     c->aa[half] = _mm256_fmadd_ps(u, u, c->aa[half]);
     c->bb[half] = _mm256_fmadd_ps(v, v, c->bb[half]);
+    c->ab[half] = _mm256_fmadd_ps(u, v, c->ab[half]);
     c->dd[half] = _mm256_fmadd_ps(d, d, c->dd[half]);
     c->max = _mm256_max_ps(c->max, _mm256_andnot_ps(_mm256_set1_ps(-0.0f), d));
 }
@@ -66,6 +67,7 @@ static inline int chunk_finish(const chunk *c, unsigned changed, unsigned flips,
     }
     out->sum_aa += aa;
     out->sum_bb += bb;
+    out->sum_ab += chunk_sum(c->ab);
     out->sum_dd += dd;
     out->changed += changed;
     out->sign_flips += flips;
@@ -152,7 +154,7 @@ static void compare_f64(const void *a, const void *b, size_t words, ck_compariso
     const uint8_t *left = a, *right = b;
     const __m256i exponent = _mm256_set1_epi64x(0x7FF0000000000000);
     const __m256d none = _mm256_setzero_pd();
-    __m256d aa = none, bb = none, dd = none, max = none;
+    __m256d aa = none, bb = none, ab = none, dd = none, max = none;
     size_t i = 0;
     for (; i + 4 <= words; i += 4) {
         __m256i x = _mm256_loadu_si256((const __m256i *)(left + 8 * i));
@@ -167,6 +169,7 @@ static void compare_f64(const void *a, const void *b, size_t words, ck_compariso
         __m256d u = _mm256_castsi256_pd(x), v = _mm256_castsi256_pd(y), d = _mm256_sub_pd(v, u);
         aa = _mm256_fmadd_pd(u, u, aa);
         bb = _mm256_fmadd_pd(v, v, bb);
+        ab = _mm256_fmadd_pd(u, v, ab);
         dd = _mm256_fmadd_pd(d, d, dd);
         max = _mm256_max_pd(max, _mm256_andnot_pd(_mm256_set1_pd(-0.0), d));
         unsigned same = (unsigned)_mm256_movemask_pd(_mm256_castsi256_pd(_mm256_cmpeq_epi64(x, y)));
@@ -177,6 +180,7 @@ static void compare_f64(const void *a, const void *b, size_t words, ck_compariso
     }
     out->sum_aa += lanes_sum(aa);
     out->sum_bb += lanes_sum(bb);
+    out->sum_ab += lanes_sum(ab);
     out->sum_dd += lanes_sum(dd);
     double lanes[4];
     _mm256_storeu_pd(lanes, max);

@@ -10,8 +10,8 @@ public enum CheckpointDiff {
     ///
     /// Tensors are paired by part and name (by file too, where a name stands in several files). Pairs with the same
     /// identity are skipped without reading a byte. The rest is read block by block on all processors, in place where
-    /// it is mapped; sums are kept in double precision and added in the order of the blocks, so that results do not
-    /// depend on the number of threads.
+    /// it is mapped. Sums are right to 1e-6 and are added in the order of the blocks, so that results do not depend on the
+    /// number of threads.
     ///
     /// - Parameter progress: called with bytes compared and bytes to compare, of one side.
     /// - Throws: `StoreError`; `.interrupted` when `monitor` says so.
@@ -107,7 +107,7 @@ extension WeightDelta {
         self.init(
             name: tensor.name, file: tensor.file, part: tensor.part, dtype: tensor.dtype, shape: tensor.shape,
             words: (DType.elementCount(shape: tensor.shape) ?? 0) * numbers, changed: 0, signFlips: 0, nonfinite: 0,
-            sumFirst: 0, sumSecond: 0, sumDelta: 0, maxAbs: 0)
+            sumFirst: 0, sumSecond: 0, sumProduct: 0, sumDelta: 0, maxAbs: 0)
     }
 
     mutating func add(_ sums: ck_comparison) {
@@ -116,6 +116,7 @@ extension WeightDelta {
         nonfinite += sums.nonfinite
         sumFirst += sums.sum_aa
         sumSecond += sums.sum_bb
+        sumProduct += sums.sum_ab
         sumDelta += sums.sum_dd
         maxAbs = max(maxAbs, sums.max_abs)
     }

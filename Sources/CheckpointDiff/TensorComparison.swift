@@ -46,6 +46,7 @@ struct TensorComparison {
             if a * b < 0 { sums.sign_flips += 1 }
             sums.sum_aa += a * a
             sums.sum_bb += b * b
+            sums.sum_ab += a * b
             sums.sum_dd += d * d
             sums.max_abs = max(sums.max_abs, d.magnitude)
         }

@@ -13,6 +13,9 @@ public enum TensorGroup {
         return "outside layers"
     }
 
+    /// Whether a name belongs to a numbered layer: GPT-2 calls its list of layers `h`.
+    private static func isLayered(_ components: [String]) -> Bool { components.contains { Int($0) != nil } }
+
     /// `embedding`, `norm`, `attention`, `mlp`, `head` or `other`.
     public static func kind(_ name: String) -> String {
         let components = name.lowercased().split(separator: ".").map(String.init)
@@ -20,9 +23,9 @@ public enum TensorGroup {
             components.contains { component in words.contains { component.contains($0) } }
         }
         func isExactly(_ words: [String]) -> Bool { components.contains { words.contains($0) } }
-        if has(["embed", "wte", "wpe"]) || isExactly(["emb"]) { return "embedding" }
-        if has(["lm_head"]) || isExactly(["head", "output"]) { return "head" }
-        if has(["norm", "ln_", "layernorm"]) || isExactly(["n1", "n2", "ln1", "ln2", "nf"]) { return "norm" }
+        if has(["lm_head", "embed_out"]) || isExactly(["head", "output", "h"]) && !isLayered(components) { return "head" }
+        if has(["embed", "wte", "wpe"]) || isExactly(["emb", "e"]) { return "embedding" }
+        if has(["norm", "ln_", "layernorm"]) || isExactly(["n1", "n2", "ln1", "ln2", "nf", "n"]) { return "norm" }
         if has(["mlp", "feed_forward", "gate_proj", "up_proj", "down_proj", "experts", "ffn"])
             || isExactly(["u", "g", "d", "w1", "w2", "w3"])
         {

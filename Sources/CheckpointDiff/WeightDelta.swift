@@ -17,9 +17,11 @@ public struct WeightDelta: Sendable {
     public var signFlips: UInt64
     /// Pairs with a NaN or an infinity: counted here and in `changed`, left out of every sum.
     public var nonfinite: UInt64
-    /// Sums of squares of the first, the second and their difference.
+    /// Sums of squares of the first and the second, of their products, and of squares of their difference. Infinite when
+    /// f64 values of some 1e154 and more are squared.
     public var sumFirst: Double
     public var sumSecond: Double
+    public var sumProduct: Double
     public var sumDelta: Double
     /// The largest |d|.
     public var maxAbs: Double
@@ -33,13 +35,10 @@ public struct WeightDelta: Sendable {
     }
 
     /// The cosine between first and second; nil when one of them is all zero.
-    ///
-    /// From a.b = (a.a + b.b - d.d) / 2, whose rounding is small beside a.a + b.b.
     public var cosine: Double? {
         guard sumFirst > 0, sumSecond > 0 else { return nil }
         if sumDelta == 0 { return 1 }
-        let dot = (sumFirst + sumSecond - sumDelta) / 2
-        return max(-1, min(1, dot / (sumFirst.squareRoot() * sumSecond.squareRoot())))
+        return max(-1, min(1, sumProduct / (sumFirst.squareRoot() * sumSecond.squareRoot())))
     }
 
     /// Adds the counts and sums of `other`, as for a group of tensors.
@@ -50,6 +49,7 @@ public struct WeightDelta: Sendable {
         nonfinite += other.nonfinite
         sumFirst += other.sumFirst
         sumSecond += other.sumSecond
+        sumProduct += other.sumProduct
         sumDelta += other.sumDelta
         maxAbs = max(maxAbs, other.maxAbs)
     }

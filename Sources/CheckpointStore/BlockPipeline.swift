@@ -28,11 +28,15 @@ final class BlockBatch {
 
     static let maximumJobs = 1024
     static let maximumRawBytes = 8 << 20
+    /// Each file of a job stays open until the batch is done: two batches of these, twice for images, stay well under the
+    /// 256 to 1,024 files that processes may commonly open.
+    private static let maximumFiles = 24
     private static let slabBytes =
         maximumRawBytes + BlockCoder.maximumBlockBytes + maximumJobs * PackedHeader.byteCount
 
     private(set) var jobs: [BlockJob] = []
     private(set) var rawBytes = 0
+    private var files = 0
     private var offsets: [Int] = []
     private let slab = UnsafeMutableRawBufferPointer.allocate(byteCount: slabBytes, alignment: 64)
     private let results = UnsafeMutableBufferPointer<Result>.allocate(capacity: maximumJobs)
@@ -42,16 +46,20 @@ final class BlockBatch {
         results.deallocate()
     }
 
-    var isFull: Bool { jobs.count == BlockBatch.maximumJobs || rawBytes >= BlockBatch.maximumRawBytes }
+    var isFull: Bool {
+        jobs.count == BlockBatch.maximumJobs || rawBytes >= BlockBatch.maximumRawBytes || files == BlockBatch.maximumFiles
+    }
 
     func removeAll() {
         jobs.removeAll(keepingCapacity: true)
         offsets.removeAll(keepingCapacity: true)
         rawBytes = 0
+        files = 0
     }
 
     func append(_ job: BlockJob) {
         offsets.append(rawBytes + jobs.count * PackedHeader.byteCount)
+        if jobs.last?.file !== job.file { files += 1 }
         jobs.append(job)
         rawBytes += job.byteCount
     }

@@ -4,8 +4,8 @@ internal import TensorFormats
 /// The tensors of a checkpoint, wherever it is: a snapshot of a store, or files outside one.
 public struct CheckpointContents: Sendable {
     fileprivate enum Origin: Sendable {
-        /// Whole files below a directory: an image, or the checkpoint itself.
-        case directory(String)
+        /// Whole files, by their path in the checkpoint: an image's, or the checkpoint's own.
+        case files([String: MappedFile])
         /// Packed blocks.
         case store(Store)
     }
@@ -16,14 +16,21 @@ public struct CheckpointContents: Sendable {
     public let id: ContentID?
     public let tensors: [TensorEntry]
     private let origin: Origin
-    private let maps: MappedFileCache
 
     fileprivate init(name: String, id: ContentID?, tensors: [TensorEntry], origin: Origin) {
         self.name = name
         self.id = id
         self.tensors = tensors
         self.origin = origin
-        maps = MappedFileCache()
+    }
+
+    /// Maps the files below `directory` that hold `tensors`: opened now, they stay readable when they are deleted.
+    fileprivate static func map(_ tensors: [TensorEntry], in directory: String) throws -> [String: MappedFile] {
+        var maps: [String: MappedFile] = [:]
+        for tensor in tensors where maps[tensor.file] == nil {
+            maps[tensor.file] = try MappedFile(directory + "/" + tensor.file)
+        }
+        return maps
     }
 
     /// Opens a checkpoint outside a store: a file or a model directory.
@@ -31,7 +38,7 @@ public struct CheckpointContents: Sendable {
     /// - Throws: `.badInput`, `.incomplete`.
     public init(path: String) throws(StoreError) {
         self = try throwingStoreErrors {
-            guard let source = try CheckpointScan.checkpoints(at: path, asOne: true).first else {
+            guard let source = try CheckpointScan.checkpoints(at: path, asOne: true).finished.first else {
                 throw StoreError(.badInput, "\(path): no checkpoint")
             }
             let reader = try CheckpointReader(source)
@@ -45,7 +52,8 @@ public struct CheckpointContents: Sendable {
             }
             let isFile = FileSystem.status(source.path)?.isRegular == true
             let directory = isFile ? FileSystem.parent(source.path) ?? "." : source.path
-            return CheckpointContents(name: path, id: nil, tensors: tensors, origin: .directory(directory))
+            let maps = try CheckpointContents.map(tensors, in: directory)
+            return CheckpointContents(name: path, id: nil, tensors: tensors, origin: .files(maps))
         }
     }
 
@@ -53,7 +61,7 @@ public struct CheckpointContents: Sendable {
     public func makeReader() throws(StoreError) -> TensorReader {
         try throwingStoreErrors {
             switch origin {
-            case .directory(let directory): return TensorReader(.files(directory, maps))
+            case .files(let maps): return TensorReader(.files(maps))
             case .store(let store):
                 let generation = store.openGeneration
                 return TensorReader(
@@ -69,8 +77,11 @@ extension Store {
     public func contents(_ ref: String) throws(StoreError) -> CheckpointContents {
         try throwingStoreErrors {
             let snapshot = try loadSnapshot(resolve(ref))
-            let origin = try imagePath(snapshot.id).map { CheckpointContents.Origin.directory($0) } ?? .store(self)
-            return CheckpointContents(name: ref, id: snapshot.id, tensors: snapshot.tensors, origin: origin)
+            let tensors = snapshot.tensors
+            // An image may be dropped between the two steps, or damaged: the blocks are always there.
+            let maps = try imagePath(snapshot.id).flatMap { image in try? CheckpointContents.map(tensors, in: image) }
+            return CheckpointContents(
+                name: ref, id: snapshot.id, tensors: tensors, origin: maps.map { .files($0) } ?? .store(self))
         }
     }
 }
@@ -79,7 +90,7 @@ extension Store {
 /// are packed. For one thread; holds a read transaction while it lives.
 public final class TensorReader {
     fileprivate enum Backing {
-        case files(String, MappedFileCache)
+        case files([String: MappedFile])
         case blocks(BlockReader)
     }
 
@@ -121,12 +132,13 @@ public final class TensorReader {
         of tensor: TensorEntry, _ range: Range<UInt64>, _ body: (UnsafeRawBufferPointer) throws -> R
     ) throws -> R {
         switch backing {
-        case .files(let directory, let maps):
-            let map = try maps.map(directory + "/" + tensor.file)
+        case .files(let maps):
+            guard let map = maps[tensor.file] else { throw StoreError(.failed, "\(tensor.file): not opened") }
             let start = tensor.fileOffset + range.lowerBound
             guard tensor.fileOffset + range.upperBound <= UInt64(map.bytes.count) else {
                 throw StoreError(.damaged, "\(map.path): byte \(map.bytes.count): the file ends inside \(tensor.name)")
             }
+            try map.checkLength()
             return try withExtendedLifetime(map) {
                 try body(UnsafeRawBufferPointer(rebasing: map.bytes[Int(start)..<Int(start) + range.count]))
             }

@@ -2,42 +2,58 @@ internal import TensorFormats
 
 /// Finds the checkpoints a path stands for, and refuses those that are still being written.
 struct CheckpointScan {
+    /// By step.
+    var finished: [CheckpointSource]
+    /// Why the first unfinished one of a series was refused.
+    var refusal: (any Error)?
+
     /// Sub-directories nested deeper than this are a loop of links.
     private static let maximumDepth = 16
 
     /// The checkpoints at `path`, by step. Nothing but names, sizes and small JSON files is read.
     ///
     /// - Parameter asOne: take a directory as one checkpoint even when it holds `checkpoint-N` directories.
-    /// - Throws: `.badInput` when there is none, `.incomplete` for one half written.
-    static func checkpoints(at path: String, asOne: Bool) throws -> [CheckpointSource] {
+    /// - Parameter leavingOut: a store's directory, which is part of no checkpoint.
+    /// - Throws: `.badInput` when there is none, `.incomplete` when the only one is half written.
+    static func checkpoints(at path: String, asOne: Bool, leavingOut store: String? = nil) throws -> CheckpointScan {
         guard let absolute = FileSystem.absolute(path), let status = FileSystem.status(absolute) else {
             throw StoreError(.badInput, "\(path): no such file or directory")
         }
-        if status.isRegular { return [try single(path, absolute, status)] }
+        if status.isRegular { return CheckpointScan(finished: [try single(path, absolute, status)]) }
         guard status.isDirectory else { throw StoreError(.badInput, "\(path): neither a file nor a directory") }
 
         let names = try FileSystem.list(absolute)
         if !asOne {
-            let series = try seriesOfDirectories(path, absolute, names)
-            if !series.isEmpty { return series }
+            if let series = try seriesOfDirectories(path, absolute, names, store) { return series }
             let files = try seriesOfFiles(path, absolute, names)
-            if !files.isEmpty { return files }
+            if !files.isEmpty { return CheckpointScan(finished: files) }
         }
-        return [try directory(path, absolute, leavingOut: asOne ? Set(names.filter { PartNaming.checkpointStep($0) != nil }) : [])]
+        var leftOut = Set(store.map { [$0] } ?? [])
+        if asOne { leftOut.formUnion(names.filter { PartNaming.checkpointStep($0) != nil }.map { absolute + "/" + $0 }) }
+        return CheckpointScan(finished: [try directory(path, absolute, leavingOut: leftOut)])
     }
 
     /// A trainer's output directory: its `checkpoint-N` directories.
     private static func seriesOfDirectories(
-        _ path: String, _ absolute: String, _ names: [String]
-    ) throws -> [CheckpointSource] {
+        _ path: String, _ absolute: String, _ names: [String], _ store: String?
+    ) throws -> CheckpointScan? {
         let steps = names.compactMap { name -> (step: UInt64, name: String)? in
             guard let step = PartNaming.checkpointStep(name), FileSystem.status(absolute + "/" + name)?.isDirectory == true
             else { return nil }
             return (step, name)
         }.sorted { $0.step < $1.step }
         // DeepSpeed keeps a global_stepN directory inside one checkpoint: a model beside it makes it that.
-        if steps.allSatisfy({ $0.name.hasPrefix("global_step") }), names.contains(where: isWeights) { return [] }
-        return try steps.map { try directory(path + "/" + $0.name, absolute + "/" + $0.name, leavingOut: []) }
+        if steps.allSatisfy({ $0.name.hasPrefix("global_step") }), names.contains(where: isWeights) { return nil }
+        var scan = CheckpointScan(finished: [])
+        for (_, name) in steps {
+            do {
+                scan.finished.append(
+                    try directory(path + "/" + name, absolute + "/" + name, leavingOut: Set(store.map { [$0] } ?? [])))
+            } catch {
+                if scan.refusal == nil { scan.refusal = error }
+            }
+        }
+        return steps.isEmpty ? nil : scan
     }
 
     private static func isWeights(_ name: String) -> Bool {
@@ -99,8 +115,9 @@ struct CheckpointScan {
             throw StoreError(.badInput, "\(directory): directories nested \(depth) deep", hint: "is it a loop of links?")
         }
         let names = try FileSystem.list(directory)
-        for name in names where depth > 0 || !leavingOut.contains(name) {
+        for name in names {
             let location = directory + "/" + name
+            if leavingOut.contains(location) { continue }
             let path = prefix + name
             guard let status = FileSystem.status(location), status.isRegular || status.isDirectory else {
                 throw StoreError(

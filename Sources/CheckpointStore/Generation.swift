@@ -21,7 +21,7 @@ struct Generation: Sendable {
 
     /// The number that `current` names.
     static func current(_ store: String) throws -> Int {
-        guard let bytes = try FileSystem.contents(store + "/current", limit: 64) else {
+        guard let bytes = try FileSystem.contents(store + "/current") else {
             throw StoreError(.noStore, "\(store): no store here", hint: "make one with: ckpt init \(store)")
         }
         let text = String(decoding: bytes, as: UTF8.self)
@@ -34,8 +34,9 @@ struct Generation: Sendable {
     /// Opens generation `number` and checks that this version can read it.
     static func open(_ store: String, _ number: Int) throws -> Generation {
         let path = path(store, number)
-        guard FileSystem.status(path + "/data.mdb") != nil else {
-            throw StoreError(.damaged, "\(path)/data.mdb: missing", hint: "restore the store directory")
+        // LMDB would make an empty environment of an empty file.
+        guard let status = FileSystem.status(path + "/data.mdb"), status.size > 0 else {
+            throw StoreError(.damaged, "\(path)/data.mdb: missing or empty", hint: "restore the store directory")
         }
         let environment = try Environment.open(path: path)
         let transaction = try environment.beginRead()

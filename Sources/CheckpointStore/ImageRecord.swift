@@ -51,7 +51,7 @@ extension Store {
         if let path = try imagePath(id) { return path }
         let snapshot = try loadSnapshot(id)
         let image = try ImageWriter(store: path)
-        try SnapshotWriter(store: self, monitor: Monitor()).write(snapshot.files) { file in
+        try SnapshotWriter(store: self, monitor: Monitor(isCancelled: isCancelled)).write(snapshot.files) { file in
             if file.isDirectory {
                 try image.makeDirectory(file.path)
                 return nil

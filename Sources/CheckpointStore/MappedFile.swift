@@ -15,6 +15,7 @@ internal import Darwin
 public final class MappedFile: @unchecked Sendable {
     public let bytes: UnsafeRawBufferPointer
     public let path: String
+    private let file: OpenFile
 
     /// The corresponding C function is `mmap`.
     public init(_ path: String) throws(StoreError) {
@@ -23,6 +24,7 @@ public final class MappedFile: @unchecked Sendable {
             let file = try OpenFile(reading: path)
             return (file, Int(try file.status().size))
         }
+        self.file = file
         guard size > 0 else {
             bytes = UnsafeRawBufferPointer(start: nil, count: 0)
             return
@@ -31,6 +33,15 @@ public final class MappedFile: @unchecked Sendable {
             throw throwingMapError(path)
         }
         bytes = UnsafeRawBufferPointer(start: base, count: size)
+    }
+
+    /// Throws when the file is shorter than it was: touching the bytes it lost would be SIGBUS. A look at the size, so
+    /// no promise; but a file that was cut before is always caught.
+    func checkLength() throws {
+        let size = try file.status().size
+        guard size >= UInt64(bytes.count) else {
+            throw StoreError(.incomplete, "\(path): byte \(size): the file was cut short while it was being read")
+        }
     }
 
     deinit {

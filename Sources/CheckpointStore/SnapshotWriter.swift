@@ -23,8 +23,9 @@ struct SnapshotWriter {
         var block: ContentID
     }
 
-    /// Pieces decoded between two looks at the clock and at Ctrl-C.
+    /// Pieces decoded between two looks at the clock and at Ctrl-C, and files held open for them.
     private static let batch = 512
+    private static let maximumFiles = 64
 
     /// Writes `files`, each into what `open` gives for it (nil: nothing to write).
     ///
@@ -37,6 +38,7 @@ struct SnapshotWriter {
         let total = files.reduce(0) { $0 + $1.size }
         var done: UInt64 = 0
         var pieces: [(target: OpenFile, piece: Piece)] = []
+        var openFiles = 0
         func flush() throws {
             try monitor.checkCancelled()
             try write(pieces, lanes)
@@ -45,7 +47,12 @@ struct SnapshotWriter {
             progress(ByteProgress(doneBytes: done, totalBytes: total))
         }
         for (index, file) in files.enumerated() {
+            if openFiles == SnapshotWriter.maximumFiles {
+                try flush()
+                openFiles = 0
+            }
             guard let target = try open(file) else { continue }
+            openFiles += 1
             let tensors = file.storages.map { ($0.tensor, [$0.offset..<($0.offset + $0.length)]) }
                 + (file.skeleton.map { [($0, file.skeletonRanges)] } ?? [])
             for (tensor, ranges) in tensors {

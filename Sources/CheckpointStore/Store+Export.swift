@@ -73,5 +73,6 @@ extension Store {
             return target
         }
         for path in written { try OpenFile(reading: path).sync() }
+        for path in Set(written.compactMap(FileSystem.parent)) { try FileSystem.syncDirectory(path) }
     }
 }

@@ -137,32 +137,42 @@ extension Store {
     /// - Throws: `.conflict` when it is pinned or tagged.
     @discardableResult
     public func remove(_ ref: String) throws(StoreError) -> [HistoryEntry] {
-        let steps = try throwingStoreErrors { try stepsToRemove(ref) }
         try throwingStoreErrors {
             try withLock {
+                // Under the lock: what stands at a step can change while this waits.
+                let steps = try stepsToRemove(ref)
                 try write { transaction, tables in
                     for step in steps {
                         try transaction.removeStep(tables, step)
                     }
                 }
                 try recover()
+                // The run's new head takes the image of the one that went.
+                for step in steps where step.isHead && step.hasImage {
+                    if let head = try read({ transaction, tables in try transaction.head(tables, of: step.run) }) {
+                        _ = try makeImage(of: head.record.snapshot)
+                    }
+                }
+                return steps
             }
         }
-        return steps
     }
 
     private func stepsToRemove(_ ref: String) throws -> [HistoryEntry] {
         let id = try resolve(ref)
-        let entries = try history().filter { $0.id == id }
-        let named: [HistoryEntry]
+        let history = try history()
         if let at = ref.lastIndex(of: "@") {
-            named = entries.filter { $0.run == ref[..<at] && "\($0.step)" == ref[ref.index(after: at)...] }
-        } else if let tilde = ref.lastIndex(of: "~") {
-            named = entries.filter { $0.run == ref[..<tilde] }
-        } else {
-            named = entries.filter { $0.run == ref && $0.isHead }
+            let step = UInt64(ref[ref.index(after: at)...])
+            return history.filter { $0.run == ref[..<at] && $0.step == step }
         }
-        return named.isEmpty ? entries : named
+        if let tilde = ref.lastIndex(of: "~") {
+            let steps = history.filter { $0.run == ref[..<tilde] }
+            let distance = ref[ref.index(after: tilde)...]
+            let index = steps.count - 1 - (Int(distance.isEmpty ? "1" : distance) ?? 0)
+            return steps.indices.contains(index) ? [steps[index]] : []
+        }
+        let heads = history.filter { $0.run == ref && $0.isHead }
+        return heads.isEmpty ? history.filter { $0.id == id } : heads
     }
 }
 

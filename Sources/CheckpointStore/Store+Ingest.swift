@@ -5,7 +5,8 @@ extension Store {
     /// whose checkpoints are taken in step order, each in a transaction of its own.
     ///
     /// Waits for the store lock. Interrupted or failed, it leaves the snapshots it has reported as finished and
-    /// nothing of the one under way.
+    /// nothing of the one under way. Unfinished checkpoints of a series do not keep the finished ones out: the first is
+    /// named by the error, after the others have been taken.
     ///
     /// - Throws: `.incomplete` for a checkpoint that is still being written, `.conflict` when the run and step hold
     ///   other bytes already, `.badInput`, `.locked`, `.diskFull`, `.interrupted`.
@@ -15,19 +16,21 @@ extension Store {
         _ path: String, options: IngestOptions = IngestOptions(), monitor: Monitor = Monitor()
     ) throws(StoreError) -> [IngestResult] {
         try throwingStoreErrors {
-            let sources = try CheckpointScan.checkpoints(at: path, asOne: options.step != nil)
+            let found = try CheckpointScan.checkpoints(at: path, asOne: options.step != nil, leavingOut: self.path)
+            let sources = found.finished
             try checkNames(options, sources)
             let unchanged = options.rehashes ? [:] : try unchangedSources(sources, options)
             if unchanged.count == sources.count, options.tags.isEmpty, !options.pin {
-                return sources.map { source in
-                    let result = unchanged[source.path]!
-                    monitor.finished(result)
-                    return result
-                }
+                for source in sources { monitor.finished(unchanged[source.path]!) }
+                if let refusal = found.refusal { throw refusal }
+                return sources.map { unchanged[$0.path]! }
             }
-            return try withLock(isCancelled: monitor.isCancelled) {
+            let results = try withLock(isCancelled: monitor.isCancelled) {
                 try ingest(sources, unchanged: unchanged, options, monitor)
             }
+            // What is finished has been taken; what is not is named.
+            if let refusal = found.refusal { throw refusal }
+            return results
         }
     }
 
@@ -36,6 +39,9 @@ extension Store {
         for run in runs { try Name.check(run, "run") }
         for tag in options.tags { try Name.check(tag, "tag") }
         try read { transaction, tables in
+            if let tag = options.tags.first(where: runs.contains) {
+                throw StoreError(.conflict, "\"\(tag)\" cannot be both a run and a tag", hint: "choose another --tag")
+            }
             for run in runs where try transaction.contains(tables[.tag], Array(run.utf8)) {
                 throw StoreError(.conflict, "run name \"\(run)\" is a tag already", hint: "choose another --run")
             }
@@ -153,7 +159,9 @@ private struct Ingestion {
             let parent = try commit(id, record, parts, transaction, tables)
             try dropImage(of: parent, transaction, tables)
             let isHead = try transaction.head(tables, of: run)?.record.snapshot == id
-            if let image, isHead || options.pin {
+            imagePath = try store.imagePath(id)
+            // An image that is there may be in use, and has the same bytes.
+            if imagePath == nil, let image, isHead || options.pin {
                 imagePath = try image.place(as: id)
                 try transaction.putRecord(tables, .image, id.bytes, ImageRecord(made: FileSystem.now()).encoded)
             }

@@ -25,14 +25,17 @@ public final class Store: Sendable {
     public let path: String
     /// Seconds a writer waits for the store lock.
     public let lockTimeout: Double
+    /// True when the caller wants to stop waiting for it.
+    let isCancelled: @Sendable () -> Bool
 
     private let generation: Mutex<Generation>
     let manifests = ManifestCache()
     let maps = MappedFileCache()
 
-    private init(path: String, lockTimeout: Double, generation: Generation) {
+    private init(path: String, lockTimeout: Double, isCancelled: @escaping @Sendable () -> Bool, generation: Generation) {
         self.path = path
         self.lockTimeout = lockTimeout
+        self.isCancelled = isCancelled
         self.generation = Mutex(generation)
     }
 
@@ -57,15 +60,19 @@ public final class Store: Sendable {
 
     /// Opens the store in the directory `path`.
     ///
-    /// - Parameter lockTimeout: seconds that writers wait for the store lock.
+    /// - Parameters:
+    ///   - lockTimeout: seconds that writers wait for the store lock.
+    ///   - isCancelled: asked while they wait; true ends the wait with `.interrupted`.
     /// - Throws: `.noStore`, `.incompatible` for a newer format, `.damaged`.
-    public static func open(_ path: String, lockTimeout: Double = 30) throws(StoreError) -> Store {
+    public static func open(
+        _ path: String, lockTimeout: Double = 30, isCancelled: @escaping @Sendable () -> Bool = { false }
+    ) throws(StoreError) -> Store {
         try throwingStoreErrors {
             guard let absolute = FileSystem.absolute(path) else {
                 throw StoreError(.noStore, "\(path): no store here", hint: "make one with: ckpt init \(path)")
             }
             let generation = try Generation.open(absolute, Generation.current(absolute))
-            return Store(path: absolute, lockTimeout: lockTimeout, generation: generation)
+            return Store(path: absolute, lockTimeout: lockTimeout, isCancelled: isCancelled, generation: generation)
         }
     }
 
@@ -106,7 +113,7 @@ public final class Store: Sendable {
 
     /// Runs `body` under the store lock, after releasing what killed writers left behind.
     func withLock<R>(isCancelled: () -> Bool = { false }, _ body: () throws -> R) throws -> R {
-        let lock = try StoreLock(store: path, timeout: lockTimeout, isCancelled: isCancelled)
+        let lock = try StoreLock(store: path, timeout: lockTimeout) { isCancelled() || self.isCancelled() }
         defer { withExtendedLifetime(lock) {} }
         try recover()
         return try body()

@@ -16,19 +16,25 @@ extension Verifier {
                 let record = try? SnapshotRecord(bytes, what: "snapshot \(id)")
             else { continue }
             for entry in record.manifest.parts where !record.dropped.contains(entry.kind) {
-                for file in parts[entry.id]?.files ?? [] { checkImage(file, of: id) }
+                for file in parts[entry.id]?.files ?? [] {
+                    guard let problem = try checkImage(file, of: id) else { continue }
+                    // One that was dropped while it was being read is no damage.
+                    let isStillThere = try store.read { transaction, tables in try transaction.contains(tables[.image], id.bytes) }
+                    if isStillThere { problems.append(StoreProblem(problem, snapshots: try stepNames(id, transaction, tables))) }
+                }
             }
         }
         return ids.count
     }
 
-    private func checkImage(_ file: PartManifest.File, of id: ContentID) {
+    /// What is wrong with a file of an image.
+    private func checkImage(_ file: PartManifest.File, of id: ContentID) throws -> String? {
         let path = ImageWriter.path(store.path, id) + "/" + file.path
-        let hint = "ckpt unpin and ckpt path make it anew"
-        guard let status = FileSystem.status(path) else { return report("images/\(id.short): \(file.path) is missing (hint: \(hint))") }
-        guard !file.isDirectory else { return }
+        let hint = "remove the directory images/\(id): ckpt path makes it anew"
+        guard let status = FileSystem.status(path) else { return "images/\(id.short): \(file.path) is missing (hint: \(hint))" }
+        guard !file.isDirectory else { return nil }
         guard status.size == file.size else {
-            return report("images/\(id.short): \(file.path) is \(status.size) bytes long, not \(file.size) (hint: \(hint))")
+            return "images/\(id.short): \(file.path) is \(status.size) bytes long, not \(file.size) (hint: \(hint))"
         }
         let tensors = file.storages.map { ($0.tensor, [$0.offset..<($0.offset + $0.length)]) }
             + (file.skeleton.map { [($0, file.skeletonRanges)] } ?? [])
@@ -53,10 +59,21 @@ extension Verifier {
                 }
             }
             if let byte = firstBad.withLock({ $0 }) {
-                report("images/\(id.short): \(file.path): byte \(byte): differs from the snapshot's block (hint: \(hint))")
+                return "images/\(id.short): \(file.path): byte \(byte): differs from the snapshot's block (hint: \(hint))"
             }
+            return nil
         } catch {
-            report("images/\(id.short): \(file.path): \(error)")
+            return "images/\(id.short): \(file.path): \(error)"
         }
+    }
+
+    /// Where a snapshot stands, as `run@step`.
+    private func stepNames(_ id: ContentID, _ transaction: borrowing ReadTransaction, _ tables: Tables) throws -> [String] {
+        var names: [String] = []
+        try forEach(.step, transaction, tables) { key, value in
+            let (run, step) = try StepKey.decode(key)
+            if try StepRecord(value).snapshot == id { names.append("\(run)@\(step)") }
+        }
+        return names
     }
 }

@@ -173,9 +173,10 @@ final class Verifier {
 
     private func followPending(_ transaction: borrowing ReadTransaction, _ tables: Tables) throws -> Int {
         var count = 0
-        try forEach(.pending, transaction, tables) { _, value in
+        try forEach(.pending, transaction, tables) { key, value in
             let pending = try Pending(value)
             count += 1
+            if key.count != 16 || pending.isEmpty { report("pending \(Hex.string(key)): impossible key or nothing in it") }
             for tensor in pending.tensors { use(.tensor, tensor) }
             for block in pending.blocks { use(.block, block) }
         }
@@ -185,23 +186,49 @@ final class Verifier {
     private func checkNames(_ transaction: borrowing ReadTransaction, _ tables: Tables) throws {
         for kind in [Kind.tag, .pin, .image, .source, .superblock] {
             try forEach(kind, transaction, tables) { key, value in
-                if kind == .source {
-                    let record = try SourceRecord(value)
-                    if SourceRecord.key(record.path) != key { report("source \(record.path) stands under another key") }
-                }
-                if kind == .image { _ = try ImageRecord(value) }
-                let id: ContentID? = kind == .tag ? try ContentID(value) : kind == .pin || kind == .image ? try ContentID(key) : nil
-                if let id, try !transaction.contains(tables[.snapshot], id.bytes) {
-                    report("\(kind) \(Checksum.name(kind, key)): snapshot \(id) is missing")
-                }
+                try checkForm(kind, key, value)
+                guard let id = try snapshotNamed(by: kind, key, value), try !transaction.contains(tables[.snapshot], id.bytes)
+                else { return }
+                report("\(kind) \(Checksum.name(kind, key)): snapshot \(id) is missing")
             }
+        }
+    }
+
+    private func snapshotNamed(by kind: Kind, _ key: [UInt8], _ value: [UInt8]) throws -> ContentID? {
+        switch kind {
+        case .tag: try ContentID(value)
+        case .pin, .image: try ContentID(key)
+        default: nil
+        }
+    }
+
+    /// Keys and values that only names and times are made of.
+    private func checkForm(_ kind: Kind, _ key: [UInt8], _ value: [UInt8]) throws {
+        let name = Checksum.name(kind, key)
+        switch kind {
+        case .superblock:
+            if key != Superblock.key { report("superblock: a second record, \"\(name)\"") }
+        case .tag:
+            if key.contains(0) || String(validating: key, as: UTF8.self) == nil { report("tag \(Hex.string(key)): not a name") }
+        case .pin, .image:
+            _ = try ImageRecord(value)
+        case .source:
+            let record = try SourceRecord(value)
+            if SourceRecord.key(record.path) != key { report("source \(record.path) stands under another key") }
+            for (file, next) in zip(record.files, record.files.dropFirst())
+            where !file.path.utf8.lexicographicallyPrecedes(next.path.utf8) {
+                report("source \(record.path): files out of order")
+            }
+        default: break
         }
     }
 
     private func checkCounts(_ transaction: borrowing ReadTransaction, _ tables: Tables) throws {
         var seen: [Kind: Set<ContentID>] = [:]
         try forEach(.count, transaction, tables) { key, value in
-            guard key.count == 1 + ContentID.byteCount, let kind = Kind(rawValue: key[0]) else {
+            guard key.count == 1 + ContentID.byteCount, let kind = Kind(rawValue: key[0]),
+                [.block, .tensor, .part, .snapshot].contains(kind)
+            else {
                 return report("count with an impossible key")
             }
             let id = try ContentID(Array(key.dropFirst()))

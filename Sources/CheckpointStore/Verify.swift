@@ -17,9 +17,9 @@ public struct StoreProblem: Sendable, CustomStringConvertible {
     /// Some of the tensors it harms.
     public var tensors: [String]
 
-    init(_ reason: String) {
+    init(_ reason: String, snapshots: [String] = []) {
         self.reason = reason
-        snapshots = []
+        self.snapshots = snapshots
         tensors = []
     }
 
@@ -84,6 +84,10 @@ extension Store {
     /// Walks the pages; false when LMDB must not open them.
     private static func walkPages(_ path: String, _ report: inout VerifyReport) throws -> Bool {
         let data = Generation.path(path, try Generation.current(path)) + "/data.mdb"
+        guard let status = FileSystem.status(data), status.size > 0 else {
+            report.problems.append(StoreProblem("\(data): missing or empty"))
+            return false
+        }
         // A writer may reuse pages under a walk that holds no transaction: only damage that stays put is damage.
         var pages = try PageWalk.check(path: data)
         for _ in 0..<5 where !pages.problems.isEmpty {

@@ -53,6 +53,8 @@ struct TreeHeader: Equatable {
     static let byteCount = 48
     /// `P_INVALID`: the root of an empty tree.
     static let noRoot = UInt64.max
+    /// `MDB_INTEGERKEY`: the flags of the free list. Every table of ours has none.
+    static let integerKeys: UInt16 = 0x08
 
     var pad: UInt32
     var flags: UInt16
@@ -91,12 +93,19 @@ struct DataFileHeader {
     ///
     /// - Throws: `MDB_CORRUPTED` naming the byte when either page is no meta page.
     static func read(_ file: borrowing DataFile) throws(LMDBError) -> DataFileHeader {
-        let first = try readMeta(file, at: 0, expectedPage: 0)
-        let second = try readMeta(file, at: UInt64(first.pageSize), expectedPage: 1)
-        guard first.pageSize == second.pageSize else {
-            throw .damaged("read meta pages", "the two meta pages of \(file.path) name different page sizes")
+        for _ in 0..<8 {
+            let first = try readMeta(file, at: 0, expectedPage: 0)
+            let second = try readMeta(file, at: UInt64(first.pageSize), expectedPage: 1)
+            guard first.pageSize == second.pageSize else {
+                throw .damaged("read meta pages", "the two meta pages of \(file.path) name different page sizes")
+            }
+            let (newer, older) = first.transactionID > second.transactionID ? (first, second) : (second, first)
+            if newer.transactionID == 0 { return newer }
+            // Written in turn, even transactions to page 0.
+            if newer.transactionID - older.transactionID == 1, first.transactionID % 2 == 0 { return newer }
+            // Damage, unless another process committed between the two reads.
         }
-        return first.transactionID > second.transactionID ? first : second
+        throw .damaged("read meta pages", "\(file.path): its last two commits do not follow each other")
     }
 
     private static func readMeta(
@@ -107,9 +116,9 @@ struct DataFileHeader {
             throw .damaged(operation, "\(file.path) is cut inside a meta page (byte \(file.size))")
         }
         guard UInt64(littleEndian: page[...], at: 0) == expectedPage,
-            UInt16(littleEndian: page[...], at: 10) & metaFlag != 0,
+            UInt16(littleEndian: page[...], at: 10) == metaFlag,
             UInt32(littleEndian: page[...], at: 16) == magic,
-            UInt32(littleEndian: page[...], at: 20) & 0xFFFF == version
+            UInt32(littleEndian: page[...], at: 20) == version
         else { throw .damaged(operation, "\(file.path): byte \(offset): not an LMDB meta page") }
         let free = TreeHeader(page[40..<88])
         let header = DataFileHeader(

@@ -32,6 +32,8 @@ public final class Environment: Sendable {
 
     private struct WeakEnvironment {
         weak var value: Environment?
+        /// The process that opened it.
+        let processID: pid_t
     }
 
     private static let registry = Mutex<[FileKey: WeakEnvironment]>([:])
@@ -57,7 +59,8 @@ public final class Environment: Sendable {
         // A child of fork must not close its parent's environment: the lock file's slots are the parent's.
         guard getpid() == processID else { return }
         Environment.registry.withLock { known in
-            if known[key]?.value == nil { known[key] = nil }
+            // `open` waits for this before it opens the file anew.
+            known[key] = nil
             mdb_env_close(handle)
         }
     }
@@ -74,11 +77,20 @@ public final class Environment: Sendable {
         }
         let dataPath = path + "/data.mdb"
         try DataFileHeader.checkLength(of: dataPath)
-        let result = registry.withLock { known -> Result<Environment, LMDBError> in
-            if let key = fileKey(dataPath), let environment = known[key]?.value,
-                environment.processID == getpid()
-            {
-                return .success(environment)
+        while true {
+            if let result = openOnce(path: path, dataPath, maximumTables) { return try result.get() }
+            sched_yield()
+        }
+    }
+
+    /// Nil while the last reference to an open environment of the same file is going: closing it would take the
+    /// locks and reader slots of a second handle with it.
+    private static func openOnce(
+        path: String, _ dataPath: String, _ maximumTables: UInt32
+    ) -> Result<Environment, LMDBError>? {
+        registry.withLock { known -> Result<Environment, LMDBError>? in
+            if let key = fileKey(dataPath), let entry = known[key], entry.processID == getpid() {
+                return entry.value.map { .success($0) }
             }
             do throws(LMDBError) {
                 let handle = try openHandle(path: path, maximumTables: maximumTables)
@@ -88,13 +100,12 @@ public final class Environment: Sendable {
                     throw error
                 }
                 let environment = Environment(path: path, handle: handle, key: key)
-                known[key] = WeakEnvironment(value: environment)
+                known[key] = WeakEnvironment(value: environment, processID: environment.processID)
                 return .success(environment)
             } catch {
                 return .failure(error)
             }
         }
-        return try result.get()
     }
 
     private static func openHandle(path: String, maximumTables: UInt32) throws(LMDBError) -> OpaquePointer {
@@ -166,6 +177,13 @@ public final class Environment: Sendable {
             guard ftruncate(descriptor, off_t(used)) == 0 else { throw .system("ftruncate") }
         }
         transaction.abort()
+    }
+
+    /// Whether the file system has no room left for a commit of any size.
+    var isFileSystemFull: Bool {
+        var status = statvfs()
+        guard fstatvfs(Int32(dataDescriptor), &status) == 0 else { return false }
+        return UInt64(status.f_bavail) * UInt64(status.f_frsize) < 1 << 20
     }
 
     private var dataDescriptor: Int32 {

@@ -97,21 +97,28 @@ public struct PageWalk: ~Copyable {
     }
 
     /// Counts of what a tree was found to hold, to compare with its header.
-    private struct Tally: Equatable {
+    private struct Tally: Equatable, CustomStringConvertible {
         var branch: UInt64 = 0
         var leaf: UInt64 = 0
         var overflow: UInt64 = 0
         var entries: UInt64 = 0
+
+        var description: String { "\(branch) branch, \(leaf) leaf and \(overflow) value pages with \(entries) entries" }
     }
 
     private mutating func walkTree(_ tree: TreeHeader, name: String, isFreeList: Bool) throws(LMDBError) {
         var tally = Tally()
+        if tree.flags != (isFreeList ? TreeHeader.integerKeys : 0) {
+            report(tree.root == TreeHeader.noRoot ? 0 : tree.root, "\(name) has impossible flags \(tree.flags)")
+        }
         if tree.root != TreeHeader.noRoot {
-            var pending: [(page: UInt64, depth: Int)] = [(tree.root, 1)]
+            var pending = [Pending(page: tree.root, depth: 1, low: nil, high: nil)]
             while let next = pending.popLast() {
                 guard problems.count < PageWalk.maximumProblems else { return }
-                try walkPage(next.page, depth: next.depth, tree, name, isFreeList, &tally, &pending)
+                try walkPage(next, tree, name, isFreeList, &tally, &pending)
             }
+        } else if tree.depth != 0 {
+            report(0, "\(name) is empty, but \(tree.depth) deep")
         }
         let expected = Tally(
             branch: tree.branchPages, leaf: tree.leafPages, overflow: tree.overflowPages, entries: tree.entries)
@@ -121,10 +128,19 @@ public struct PageWalk: ~Copyable {
         }
     }
 
+    /// A page still to be looked at. Its keys are `low` or later and before `high`, where its parents say so.
+    private struct Pending {
+        var page: UInt64
+        var depth: Int
+        var low: ArraySlice<UInt8>?
+        var high: ArraySlice<UInt8>?
+    }
+
     private mutating func walkPage(
-        _ number: UInt64, depth: Int, _ tree: TreeHeader, _ name: String, _ isFreeList: Bool,
-        _ tally: inout Tally, _ pending: inout [(page: UInt64, depth: Int)]
+        _ next: Pending, _ tree: TreeHeader, _ name: String, _ isFreeList: Bool, _ tally: inout Tally,
+        _ pending: inout [Pending]
     ) throws(LMDBError) {
+        let (number, depth) = (next.page, next.depth)
         guard own(number, count: 1) else { return }
         live += 1
         guard let bytes = try file.bytes(at: number * UInt64(header.pageSize), count: header.pageSize) else {
@@ -137,23 +153,38 @@ public struct PageWalk: ~Copyable {
         else { return report(number, "lies at depth \(depth) of \(name), which is \(tree.depth) deep") }
         if page.isLeaf { tally.leaf += 1 } else { tally.branch += 1 }
 
-        var previous: ArraySlice<UInt8>?
+        var nodes: [TreePage.Node] = []
         for index in 0..<page.count {
             guard let node = page.node(index) else {
                 return report(number, "entry \(index) reaches out of its page")
             }
+            nodes.append(node)
+        }
+        guard page.isTiled(by: nodes) else { return report(number, "its entries overlap or leave gaps") }
+        var previous: ArraySlice<UInt8>?
+        for (index, node) in nodes.enumerated() {
             // The first key of a branch page is left empty and stands for minus infinity.
             if page.isLeaf || index > 0 {
                 if let previous, !TreePage.precedes(previous, node.key, asInteger: isFreeList) {
                     report(number, "keys out of order at entry \(index)", at: node.offset)
                 }
+                if next.low.map({ TreePage.precedes(node.key, $0, asInteger: isFreeList) }) ?? false
+                    || next.high.map({ !TreePage.precedes(node.key, $0, asInteger: isFreeList) }) ?? false
+                {
+                    report(number, "entry \(index) belongs into another page", at: node.offset)
+                }
                 previous = node.key
             }
             if page.isLeaf {
                 tally.entries += 1
+                if isFreeList, node.key.count != 8 || UInt64(littleEndian: node.key, at: 0) > header.transactionID {
+                    report(number, "pages freed by a transaction to come", at: node.offset)
+                }
                 try walkValue(node, on: number, isFreeList, isMain: name == "the main table", &tally)
             } else {
-                pending.append((node.child, depth + 1))
+                let low = index == 0 ? next.low : node.key
+                let high = index + 1 < nodes.count ? nodes[index + 1].key : next.high
+                pending.append(Pending(page: node.child, depth: depth + 1, low: low, high: high))
             }
         }
     }
@@ -166,16 +197,20 @@ public struct PageWalk: ~Copyable {
             if isFreeList { readFreeList(node.value, on: page) }
         case TreePage.Node.bigData:
             let first = UInt64(littleEndian: node.value, at: 0)
-            let count = (16 + UInt64(node.valueCount) + UInt64(header.pageSize) - 1) / UInt64(header.pageSize)
+            let needed = (16 + UInt64(node.valueCount) + UInt64(header.pageSize) - 1) / UInt64(header.pageSize)
+            // A value made smaller in the transaction that wrote it keeps its pages: the head knows how many.
+            guard first <= header.lastPage, let head = try file.bytes(at: first * UInt64(header.pageSize), count: 16),
+                UInt64(littleEndian: head[...], at: 0) == first,
+                UInt16(littleEndian: head[...], at: 10) == TreePage.overflowFlag,
+                UInt64(UInt32(littleEndian: head[...], at: 12)) >= needed
+            else { return report(first, "is not the head of the \(needed)-page value it should be") }
+            let count = UInt64(UInt32(littleEndian: head[...], at: 12))
             guard own(first, count: count) else { return }
             live += count
             tally.overflow += count
-            guard let head = try file.bytes(at: first * UInt64(header.pageSize), count: 16),
-                UInt64(littleEndian: head[...], at: 0) == first,
-                UInt16(littleEndian: head[...], at: 10) == TreePage.overflowFlag,
-                UInt64(UInt32(littleEndian: head[...], at: 12)) == count,
-                (first + count) * UInt64(header.pageSize) <= file.size
-            else { return report(first, "is not the head of the \(count)-page value it should be") }
+            guard (first + count) * UInt64(header.pageSize) <= file.size else {
+                return report(first, "its value reaches past the end of the file")
+            }
             if isFreeList {
                 let start = first * UInt64(header.pageSize) + 16
                 if let list = try file.bytes(at: start, count: node.valueCount) { readFreeList(list[...], on: first) }

@@ -145,7 +145,10 @@ public struct WriteTransaction: ~Copyable, Transaction {
         let (transaction, environment) = (handle, environment)
         discard self
         defer { environment.release() }
-        try check(mdb_txn_commit(transaction), "mdb_txn_commit")
+        let code = mdb_txn_commit(transaction)
+        // A write cut short by a full disk comes back as EIO.
+        let isFull = code == EIO && environment.takeUnretainedValue().isFileSystemFull
+        try check(isFull ? ENOSPC : code, "mdb_txn_commit")
     }
 
     /// Forgets every change.

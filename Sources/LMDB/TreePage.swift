@@ -67,6 +67,17 @@ struct TreePage {
             valueCount: valueCount, child: 0)
     }
 
+    /// Whether `nodes`, all of the page's, fill it from its upper bound to its end, as LMDB keeps them.
+    func isTiled(by nodes: [Node]) -> Bool {
+        var start = upper
+        for node in nodes.sorted(by: { $0.offset < $1.offset }) {
+            guard node.offset == start else { return false }
+            let size = TreePage.nodeHeaderBytes + node.key.count + node.value.count
+            start += size + size % 2
+        }
+        return start == bytes.count
+    }
+
     /// Whether `a` sorts before `b`: by bytes, or as the free list's 8-byte transaction numbers.
     static func precedes(_ a: ArraySlice<UInt8>, _ b: ArraySlice<UInt8>, asInteger: Bool) -> Bool {
         guard asInteger else { return a.lexicographicallyPrecedes(b) }

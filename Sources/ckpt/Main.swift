@@ -34,29 +34,29 @@ struct Ckpt: ParsableCommand {
         ck_keep_freed_memory()
         suggestCommand()
         Interrupt.install()
-        let isJSON = CommandLine.arguments.contains("--json")
         do {
             var command = try parseAsRoot()
             try command.run()
         } catch let error as StoreError {
-            fail(error, isJSON: isJSON)
+            fail(ExitStatus(error.code), error.reason, hint: error.hint)
         } catch {
+            let isUsage = exitCode(for: error).rawValue == ExitStatus.usage.rawValue
+            if isUsage, CommandLine.arguments.contains("--json") { fail(.usage, message(for: error), hint: nil) }
             exit(withError: error)
         }
     }
 
-    /// One line on stderr; as JSON too when that was asked for.
-    private static func fail(_ error: StoreError, isJSON: Bool) -> Never {
+    /// One line on stderr; as JSON when that was asked for.
+    private static func fail(_ status: ExitStatus, _ reason: String, hint: String?) -> Never {
         Console.endProgress()
-        let status = ExitStatus(error.code)
-        if isJSON {
+        if CommandLine.arguments.contains("--json") {
             let message: JSONOutput = [
-                "message_type": "exit_error", "code": .int(Int(status.rawValue)), "message": .string(error.reason),
-                "hint": error.hint.map { .string($0) } ?? .null,
+                "message_type": "exit_error", "code": .int(Int(status.rawValue)), "message": .string(reason),
+                "hint": .optional(hint),
             ]
             Console.error(message.text)
         } else {
-            Console.error("ckpt: \(Console.printable(error.description))")
+            Console.error(Console.printable("ckpt: \(reason)" + (hint.map { " (hint: \($0))" } ?? "")))
         }
         endProcess(status.rawValue)
     }
@@ -68,8 +68,7 @@ struct Ckpt: ParsableCommand {
         let names = configuration.groupedSubcommands.flatMap(\.subcommands).map { $0._commandName } + ["help"]
         guard !names.contains(word) else { return }
         let closest = names.min { EditDistance.between($0, word) < EditDistance.between($1, word) }!
-        let hint = EditDistance.between(closest, word) <= 2 ? " (hint: did you mean \"ckpt \(closest)\"?)" : " (hint: see \"ckpt help\")"
-        Console.error("ckpt: no command \"\(Console.printable(word))\"\(hint)")
-        endProcess(ExitStatus.usage.rawValue)
+        let hint = EditDistance.between(closest, word) <= 2 ? "did you mean \"ckpt \(closest)\"?" : "see \"ckpt help\""
+        fail(.usage, "no command \"\(word)\"", hint: hint)
     }
 }

@@ -44,7 +44,7 @@ struct StoreOptions: ParsableArguments {
         throw StoreError(.noStore, "no store: no .ckpt directory here or above", hint: "ckpt init makes one here, or give --store")
     }
 
-    func open() throws(StoreError) -> Store { try Store.open(path(), lockTimeout: lockTimeout) }
+    func open() throws(StoreError) -> Store { try Store.open(path(), lockTimeout: lockTimeout, isCancelled: { Interrupt.isRequested }) }
 }
 
 /// Runs until done or interrupted.

@@ -77,9 +77,7 @@ struct Ingest: ParsableCommand {
                 try store.ingest(path, options: ingest, monitor: monitor)
             } catch {
                 guard error.code == .interrupted else { throw error }
-                Console.endProgress()
-                Console.error("ckpt: interrupted; \(report.committed); nothing of the one under way is kept")
-                throw ExitCode(ExitStatus.interrupted.rawValue)
+                throw StoreError(.interrupted, "interrupted; \(report.committed); nothing of the one under way is kept")
             }
         }
         report.finish()

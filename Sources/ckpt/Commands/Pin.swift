@@ -25,5 +25,6 @@ struct Unpin: ParsableCommand {
 
     func run() throws {
         try options.open().unpin(ref)
+        if options.json { Console.print(JSONOutput.object([("unpinned", .string(ref))]).text) }
     }
 }

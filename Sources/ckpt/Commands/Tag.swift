@@ -21,8 +21,16 @@ struct Tag: ParsableCommand {
 
     func run() throws {
         let store = try options.open()
-        if let tag, delete { return try store.removeTag(tag) }
-        if let tag, let ref { return try store.tag(ref, as: tag) }
+        if let tag, delete {
+            try store.removeTag(tag)
+            if options.json { Console.print(JSONOutput.object([("removed", .string(tag))]).text) }
+            return
+        }
+        if let tag, let ref {
+            try store.tag(ref, as: tag)
+            if options.json { Console.print(JSONOutput.object([("tag", .string(tag)), ("ref", .string(ref))]).text) }
+            return
+        }
         let tags = try store.tags()
         if options.json {
             Console.print(JSONOutput.array(tags.map { ["tag": .string($0.name), "id": .string("\($0.id)")] }).text)

@@ -1,0 +1,175 @@
+import BlockCodec
+import CKernels
+import Foundation
+import Synchronization
+import TensorFormats
+import TestSupport
+import Testing
+
+@testable import CheckpointDiff
+@testable import CheckpointStore
+
+@Suite struct CompareTests {
+    /// Two versions of a model: tensors of one block and of many, of rows over a block, equal, scalar and empty.
+    private static let made: ([Written], [Written]) = {
+        var generator = SeededGenerator(seed: 2026)
+        let shapes: [(String, DType, [UInt64])] = [
+            ("model.embed_tokens.weight", .bf16, [600, 512]), ("model.layers.0.mlp.up_proj.weight", .f32, [3, 70_000]),
+            ("model.layers.0.self_attn.q_proj.weight", .f16, [333, 77]), ("model.norm.weight", .f64, [1000]),
+            ("steps", .i64, []), ("none", .bf16, [0, 7]), ("mask", .bool, [99]), ("quantised", .f4, [64, 33]),
+            ("six", .f6E2M3, [8, 5001]), ("fp8", .f8E5M2, [1000]),
+        ]
+        let first = shapes.map { name, dtype, shape -> Written in
+            let count = Int(dtype.byteCount(shape: shape)!)
+            var bytes = generator.bytes(count)
+            // Small finite numbers: the top byte of every word.
+            let width = dtype.bits / 8
+            if width >= 2, dtype != .i64 {
+                for index in stride(from: width - 1, to: count, by: width) { bytes[index] = bytes[index] & 0x80 | 0x30 }
+            }
+            return Written(name: name, dtype: dtype, shape: shape, bytes: bytes)
+        }
+        let second = first.map { tensor -> Written in
+            var tensor = tensor
+            for _ in 0..<(tensor.bytes.count / 50) {
+                tensor.bytes[generator.below(tensor.bytes.count)] ^= 1 << UInt8(generator.below(4))
+            }
+            return tensor
+        }
+        let same = Written.random("same", .bf16, [300, 1000], seed: 5)
+        return (first + [same], second + [same])
+    }()
+
+    private static func versions() -> ([Written], [Written]) { made }
+
+    @Test func aCheckpointAgainstItself() throws {
+        let directory = try TemporaryDirectory()
+        let path = try directory.write("a/model.safetensors", Self.versions().0)
+        let contents = try CheckpointContents(path: path)
+        let delta = try CheckpointDiff.compare(contents, CheckpointContents(path: path))
+        #expect(!delta.isDifferent)
+        for tensor in delta.compared {
+            #expect(tensor.changed == 0 && tensor.signFlips == 0 && tensor.sumDelta == 0 && tensor.maxAbs == 0)
+            #expect(tensor.sumFirst == tensor.sumSecond && tensor.relativeL2 == 0, "\(tensor.name)")
+            #expect(tensor.cosine == (tensor.sumFirst == 0 ? nil : 1), "\(tensor.name)")
+            #expect(tensor.words == DType.elementCount(shape: tensor.shape))
+        }
+        #expect(delta.compared.count == contents.tensors.count)
+    }
+
+    /// One processor or all of them: the same sums to the last bit, time after time.
+    @Test func sumsDoNotDependOnThreads() throws {
+        let directory = try TemporaryDirectory()
+        let (first, second) = Self.versions()
+        let left = try CheckpointContents(path: directory.write("a/model.safetensors", first))
+        let right = try CheckpointContents(path: directory.write("b/model.safetensors", second))
+        let alone = try withProcessors(1) {
+            #expect(ck_processor_count() == 1)
+            return try CheckpointDiff.compare(left, right).sums
+        }
+        #expect(alone.contains { $0.counts[1] > 100 })
+        for _ in 0..<4 { #expect(try CheckpointDiff.compare(left, right).sums == alone) }
+    }
+
+    /// However both are kept, files, raw blocks, packed blocks or an image, the sums are the same to the last bit.
+    @Test(arguments: [Packing.dense, .raw], [false, true])
+    func storesAndPathsAgree(packing: Packing, makesImage: Bool) throws {
+        let directory = try TemporaryDirectory()
+        let (first, second) = Self.versions()
+        let paths = [try directory.write("a/model.safetensors", first), try directory.write("b/model.safetensors", second)]
+        let contents = try paths.map { try CheckpointContents(path: $0) }
+        let wanted = try CheckpointDiff.compare(contents[0], contents[1])
+        let sums = Dictionary(uniqueKeysWithValues: wanted.sums.map { ($0.name, $0) })
+
+        try Store.create(at: directory.path + "/store")
+        let store = try Store.open(directory.path + "/store")
+        var options = IngestOptions()
+        options.run = "r"
+        options.packing = packing
+        options.makesImage = makesImage
+        for (step, path) in paths.enumerated() {
+            options.step = UInt64(step)
+            let result = try store.ingest(path, options: options)
+            #expect((result.first?.image != nil) == makesImage)
+        }
+        let stored = try [store.contents("r@0"), store.contents("r@1")]
+        let inStore = try CheckpointDiff.compare(stored[0], stored[1])
+        #expect(Set(inStore.identical.map(\.name)) == ["same", "none", "steps"])
+        #expect(inStore.mismatched.isEmpty && inStore.isDifferent)
+        for tensor in inStore.sums { #expect(tensor == sums[tensor.name]) }
+        #expect(inStore.compared.count + inStore.identical.count == wanted.compared.count)
+
+        // A path against a snapshot: no tensor is known to be equal, and all are compared.
+        for delta in try [CheckpointDiff.compare(contents[0], stored[1]), CheckpointDiff.compare(stored[0], contents[1])] {
+            #expect(delta.sums == wanted.sums)
+        }
+        let same = try CheckpointDiff.compare(stored[1], contents[1])
+        #expect(!same.isDifferent && same.identical.isEmpty)
+        let known = try CheckpointDiff.compare(stored[0], store.contents("r@0"))
+        #expect(known.compared.isEmpty && known.identical.count == first.count && !known.isDifferent)
+    }
+
+    /// Shards moved between files are still one model.
+    @Test func shardsAreOneModel() throws {
+        let directory = try TemporaryDirectory()
+        let (first, second) = Self.versions()
+        try directory.write("a/model-00001-of-00002.safetensors", Array(first[..<3]))
+        try directory.write("a/model-00002-of-00002.safetensors", Array(first[3...]))
+        try directory.write("b/model-00001-of-00002.safetensors", Array(second[..<6]))
+        try directory.write("b/model-00002-of-00002.safetensors", Array(second[6...]))
+        let whole = [try directory.write("c/model.safetensors", first), try directory.write("d/model.safetensors", second)]
+        let wanted = try CheckpointDiff.compare(CheckpointContents(path: whole[0]), CheckpointContents(path: whole[1]))
+        let sharded = try CheckpointDiff.compare(
+            CheckpointContents(path: directory.path + "/a"), CheckpointContents(path: directory.path + "/b"))
+        #expect(sharded.mismatched.isEmpty)
+        #expect(Set(sharded.sums.map(\.description)) == Set(wanted.sums.map(\.description)))
+    }
+
+    /// Complex numbers of doubles have no name in safetensors: two words each.
+    @Test func complexNumbersAreTwoWords() {
+        let first: [Double] = [1, -2, 3, 4], second: [Double] = [1, 2, 3, 1e3]
+        var comparison = TensorComparison(.c128)
+        first.withUnsafeBytes { left in second.withUnsafeBytes { right in comparison.add(left, right) } }
+        #expect(comparison.sums.changed == 2 && comparison.sums.sign_flips == 1)
+        #expect(comparison.sums.sum_aa == 30 && comparison.sums.sum_bb == 14 + 1e6)
+        #expect(comparison.sums.sum_dd == 16 + 996 * 996 && comparison.sums.max_abs == 996)
+        let entry = TensorEntry(
+            name: "c", file: "f", part: .weights, dtype: .c128, shape: [2], strides: nil, storage: nil, storageOffset: 0,
+            fileOffset: 0)
+        #expect(WeightDelta(entry).words == 4)
+    }
+
+    @Test func progressGoesToTheEnd() throws {
+        let directory = try TemporaryDirectory()
+        let (first, second) = Self.versions()
+        let left = try CheckpointContents(path: directory.write("a/model.safetensors", first))
+        let right = try CheckpointContents(path: directory.write("b/model.safetensors", second))
+        var seen: [(UInt64, UInt64)] = []
+        _ = try CheckpointDiff.compare(left, right) { seen.append(($0.doneBytes, $0.totalBytes)) }
+        let total = first.reduce(0) { $0 + UInt64($1.bytes.count) }
+        #expect(seen.last?.0 == total && seen.allSatisfy { $0.1 == total })
+        #expect(zip(seen, seen.dropFirst()).allSatisfy { $0.0 < $1.0 })
+    }
+
+    @Test func cancelledComparisonsThrow() throws {
+        let directory = try TemporaryDirectory()
+        let (first, second) = Self.versions()
+        let left = try CheckpointContents(path: directory.write("a/model.safetensors", first))
+        let right = try CheckpointContents(path: directory.write("b/model.safetensors", second))
+        let error = #expect(throws: StoreError.self) {
+            try CheckpointDiff.compare(left, right, monitor: Monitor(isCancelled: { true }))
+        }
+        #expect(error?.code == .interrupted)
+    }
+
+    /// A file that shrinks after it was opened is an error, not a crash.
+    @Test func filesCutAfterTheirHeaderWasRead() throws {
+        let directory = try TemporaryDirectory()
+        let (first, _) = Self.versions()
+        let path = try directory.write("a/model.safetensors", first)
+        let left = try CheckpointContents(path: path)
+        let right = try CheckpointContents(path: directory.write("b/model.safetensors", first))
+        try FileHandle(forWritingTo: URL(filePath: path)).truncate(atOffset: 5000)
+        #expect(throws: StoreError.self) { try CheckpointDiff.compare(left, right) }
+    }
+}

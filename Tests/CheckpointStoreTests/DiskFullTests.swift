@@ -1,0 +1,106 @@
+#if os(Linux)
+import CheckpointStore
+import Foundation
+import Glibc
+import TensorFormats
+import TestSupport
+import Testing
+
+/// A full disk leaves the store as it was. On a small tmpfs, so as root only.
+@Suite struct DiskFullTests {
+    /// A tmpfs of `megabytes`, unmounted with the object; nil when this process may not mount.
+    private final class SmallDisk {
+        let directory: TemporaryDirectory
+
+        init?(megabytes: Int) throws {
+            directory = try TemporaryDirectory()
+            guard mount("none", directory.path, "tmpfs", 0, "size=\(megabytes)m") == 0 else {
+                print("DiskFullTests: skipped, a tmpfs cannot be mounted here")
+                return nil
+            }
+        }
+
+        deinit { umount2(directory.path, Int32(MNT_DETACH)) }
+
+        var usedBytes: Int {
+            var status = statvfs()
+            statvfs(directory.path, &status)
+            return Int(status.f_blocks - status.f_bfree) * Int(status.f_frsize)
+        }
+    }
+
+
+    @Test(arguments: [
+        (40, []), (40, ["--no-image"]), (11, []), (40, ["--pack", "raw", "--no-image"]), (21, ["--no-image"]), (22, ["--no-image"]),
+    ] as [(Int, [String])]) func ingestThatDoesNotFit(_ megabytes: Int, _ arguments: [String]) throws {
+        guard let disk = try SmallDisk(megabytes: 24) else { return }
+        let sources = try TemporaryDirectory()
+        let store = disk.directory.path + "/store"
+        try Store.create(at: store)
+        let small = sources.path + "/small.safetensors"
+        try FileTree.write(SafetensorsFixture.model(seed: 1).bytes, to: small)
+        #expect(try Command.run(["ingest", small, "--run", "small", "--step", "1", "--store", store]).status == 0)
+
+        var random = SeededBytes(2)
+        let large = sources.path + "/large.safetensors"
+        let count = megabytes << 20
+        try FileTree.write(SafetensorsFixture([.init("t", .u8, [UInt64(count)], random.bytes(count))]).bytes, to: large)
+        let before = try Store.open(store).history().map { "\($0.id) \($0.hasImage)" }
+        let used = disk.usedBytes
+        let outcome = try Command.run(["ingest", large, "--run", "large", "--store", store] + arguments)
+        guard outcome.status != 0 else {
+            // Right at the edge it may fit.
+            #expect(megabytes < 24)
+            return
+        }
+        #expect(outcome.status == 1 && outcome.errorLines.count == 1 && outcome.errors.contains("No space left on device"), "\(outcome)")
+        #expect(outcome.output == "")
+        let report = try Store.verify(store, depth: .full)
+        #expect(report.problems.map(\.description) == [] && report.pending == 0)
+        #expect(try Store.open(store).history().map { "\($0.id) \($0.hasImage)" } == before)
+        #expect(disk.usedBytes < used + (2 << 20), "\(used) bytes before, \(disk.usedBytes) after")
+
+        let next = sources.path + "/next.safetensors"
+        try FileTree.write(SafetensorsFixture.model(seed: 3).bytes, to: next)
+        let again = try Command.run(["ingest", next, "--run", "small", "--step", "2", "--store", store])
+        #expect(again.status == 0, "\(again)")
+        #expect(try Store.verify(store, depth: .full).problems.isEmpty)
+        #expect(try Store.open(store).history().count == 2)
+    }
+
+    /// Not a byte is left: reading works, and so does making room.
+    @Test func diskFilledToTheLastByte() throws {
+        guard let disk = try SmallDisk(megabytes: 24) else { return }
+        let store = disk.directory.path + "/store"
+        try Store.create(at: store)
+        let sources = try TemporaryDirectory()
+        for step in 1...3 {
+            let path = sources.path + "/step-\(step).safetensors"
+            try FileTree.write(SafetensorsFixture.model(seed: UInt64(step), layers: 8, rows: 256, columns: 256).bytes, to: path)
+            #expect(try Command.run(["ingest", path, "--run", "r", "--step", "\(step)", "--store", store]).status == 0)
+        }
+        let filler = open(disk.directory.path + "/filler", O_CREAT | O_WRONLY, 0o600)
+        let page = [UInt8](repeating: 1, count: 4096)
+        while write(filler, page, page.count) > 0 {}
+        close(filler)
+        for arguments in [["log"], ["show", "r@1"], ["stats"], ["verify"]] {
+            let outcome = try Command.run(arguments + ["--store", store])
+            #expect(outcome.status == 0, "\(outcome)")
+        }
+        let target = try TemporaryDirectory()
+        #expect(try Command.run(["export", "r@2", target.path + "/export", "--store", store]).status == 0)
+        let tag = try Command.run(["tag", "t", "r@2", "--store", store])
+        #expect(tag.status == 0 || tag.status == 1 && tag.errors.contains("No space left"), "\(tag)")
+        let remove = try Command.run(["rm", "r@1", "--store", store])
+        #expect(remove.status == 0, "\(remove)")
+        let report = try Store.verify(store, depth: .full)
+        #expect(report.problems.map(\.description) == [])
+        unlink(disk.directory.path + "/filler")
+        let path = sources.path + "/step-9.safetensors"
+        try FileTree.write(SafetensorsFixture.model(seed: 9).bytes, to: path)
+        #expect(try Command.run(["ingest", path, "--run", "r", "--store", store]).status == 0)
+        let after = try Store.verify(store, depth: .full)
+        #expect(after.problems.isEmpty && after.pending == 0)
+    }
+}
+#endif

@@ -1,0 +1,75 @@
+import Foundation
+import TestSupport
+
+@testable import LMDB
+
+/// SplitMix64: the same numbers from the same seed on every machine.
+struct SeededGenerator: RandomNumberGenerator {
+    let seed: UInt64
+    private var state: UInt64
+
+    /// From `CKPT_TEST_SEED`, else a new one every run. Printed, with the name of the test.
+    init(test: String) {
+        let seed = ProcessInfo.processInfo.environment["CKPT_TEST_SEED"].flatMap { UInt64($0) }
+        self.init(seed: seed ?? UInt64.random(in: 0...UInt64(UInt32.max)))
+        print("\(test): CKPT_TEST_SEED=\(self.seed)")
+    }
+
+    init(seed: UInt64) {
+        self.seed = seed
+        state = seed
+    }
+
+    mutating func next() -> UInt64 {
+        state &+= 0x9E37_79B9_7F4A_7C15
+        var z = state
+        z = (z ^ (z >> 30)) &* 0xBF58_476D_1CE4_E5B9
+        z = (z ^ (z >> 27)) &* 0x94D0_49BB_1331_11EB
+        return z ^ (z >> 31)
+    }
+
+    mutating func below(_ bound: Int) -> Int { Int(next() % UInt64(bound)) }
+
+    mutating func bytes(_ count: Int) -> [UInt8] { (0..<count).map { _ in UInt8(truncatingIfNeeded: next()) } }
+}
+
+/// A directory for one environment, removed with the object.
+struct Scratch {
+    let directory: TemporaryDirectory
+    var path: String { directory.path }
+    var dataPath: String { directory.path + "/data.mdb" }
+
+    init() throws { directory = try TemporaryDirectory() }
+
+    func dataBytes() throws -> [UInt8] { [UInt8](try Data(contentsOf: URL(filePath: dataPath))) }
+
+    func writeData(_ bytes: [UInt8]) throws { try Data(bytes).write(to: URL(filePath: dataPath)) }
+}
+
+extension Environment {
+    /// One committed transaction.
+    func update(_ body: (borrowing WriteTransaction) throws -> Void) throws {
+        let transaction = try beginWrite()
+        try body(transaction)
+        try transaction.commit()
+    }
+
+    /// Every entry of a table, in order; nil when there is no such table.
+    func entries(_ name: String) throws -> [(key: [UInt8], value: [UInt8])]? {
+        let transaction = try beginRead()
+        guard let table = try transaction.table(name) else { return nil }
+        var entries: [(key: [UInt8], value: [UInt8])] = []
+        try transaction.scan(table) { key, value in
+            entries.append((key.array, value.array))
+            return true
+        }
+        return entries
+    }
+}
+
+extension RawSpan {
+    var array: [UInt8] { withUnsafeBytes { Array($0) } }
+}
+
+/// A key that sorts like its number.
+func key(_ number: Int) -> [UInt8] { withUnsafeBytes(of: UInt32(number).bigEndian) { Array($0) } }

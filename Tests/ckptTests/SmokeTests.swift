@@ -1,6 +1,0 @@
-import Testing
-import TestSupport
-
-@Test func temporaryDirectoriesExist() throws {
-    #expect(try !TemporaryDirectory().path.isEmpty)
-}

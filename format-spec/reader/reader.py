@@ -1,0 +1,901 @@
+#!/usr/bin/env python3
+"""Reads ckpt stores. Written from ../store-format.md alone, and laid out in its order.
+
+    reader.py STORE ls                  the snapshots
+    reader.py STORE check               a complete check; exits 2 when something is wrong, 65 when it refuses the store
+    reader.py STORE extract REF DIR     a snapshot's files, into a directory that it makes
+    reader.py STORE tensors REF         name, dtype, shape, SHA-256 of the contiguous bytes, file
+
+REF is run@step, a run (its highest step), a tag, or the first digits of a snapshot's id. Nothing in the store is
+changed and no lock is taken: read a store that nobody writes to.
+"""
+
+import hashlib
+import itertools
+import math
+import os
+import pathlib
+import re
+import sys
+from collections import Counter, namedtuple
+
+import lmdb
+import xxhash
+import zstandard
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
+import pages  # noqa: E402
+
+# This reader's own limit on what it writes or holds for one request.
+MOST = 4 << 30
+
+
+# --- Conventions
+
+
+class Refused(Exception):
+    """Nothing is read from this store."""
+
+
+class Damaged(Exception):
+    """This record is not used, nor what needs it."""
+
+
+class UnknownCodec(Damaged):
+    """A block in order as far as one can see, but coded in a way that this reader does not know."""
+
+
+def require(fine, why):
+    if not fine:
+        raise Damaged(why)
+
+
+class Fields:
+    """The fields of a structure, one after the other."""
+
+    def __init__(self, data):
+        self.data, self.at = data, 0
+
+    def left(self):
+        return len(self.data) - self.at
+
+    def take(self, length):
+        require(length <= self.left(), "ends in the middle of a field")
+        self.at += length
+        return self.data[self.at - length : self.at]
+
+    def number(self, size):
+        return int.from_bytes(self.take(size), "little")
+
+    def u8(self):
+        return self.number(1)
+
+    def u32(self):
+        return self.number(4)
+
+    def u64(self):
+        return self.number(8)
+
+    def i64(self):
+        return int.from_bytes(self.take(8), "little", signed=True)
+
+    def id(self):
+        return self.take(32)
+
+    def str(self):
+        return text(self.take(self.u32()))
+
+    def flag(self):
+        flag = self.u8()
+        require(flag <= 1, f"a flag is {flag}")
+        return flag == 1
+
+    def optional(self, read):
+        return read() if self.flag() else None
+
+    def list(self, read, least):
+        """`least` is the fewest bytes that an entry takes: the count is checked before anything is made."""
+        count = self.u32()
+        require(count * least <= self.left(), f"a list of {count} entries does not fit")
+        return [read() for _ in range(count)]
+
+    def magic(self, magic):
+        require(self.take(8) == magic, f"does not begin with {magic.decode()}")
+
+    def end(self):
+        require(self.left() == 0, f"{self.left()} bytes are left over")
+
+
+def text(data):
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError:
+        raise Damaged("text is not UTF-8") from None
+
+
+def utf8(string):
+    return string.encode("utf-8")
+
+
+def ascending(values):
+    return all(a < b for a, b in zip(values, values[1:]))
+
+
+def printable(string):
+    return "".join(c if c.isprintable() else "?" for c in string)
+
+
+# --- The store directory
+
+
+def generation(path):
+    try:
+        with open(os.path.join(path, "current"), "rb") as file:
+            content = file.read(65)
+    except OSError:
+        raise Refused("no store: there is no file `current`") from None
+    if len(content) > 64 or not re.fullmatch(rb"gen-[1-9][0-9]*\n", content):
+        raise Refused("`current` names no generation")
+    directory = os.path.join(path, content[:-1].decode())
+    if not os.path.isfile(os.path.join(directory, "data.mdb")):
+        raise Refused(f"{content[:-1].decode()} has no data.mdb")
+    return directory
+
+
+# --- The LMDB environment
+
+TABLES = ["superblock", "blocks", "tensors", "parts", "snapshots", "counts", "steps", "tags", "pins", "sources", "images", "pending"]
+SUPERBLOCK, BLOCKS, TENSORS, PARTS, SNAPSHOTS, COUNTS, STEPS, TAGS, PINS, SOURCES, IMAGES, PENDING = range(1, 13)
+
+
+def check_key(kind, key):
+    if kind == SUPERBLOCK:
+        require(key == b"store", "a key that is not `store`")
+    elif kind == COUNTS:
+        require(len(key) == 33 and BLOCKS <= key[0] <= SNAPSHOTS, "not the key of a count")
+    elif kind == STEPS:
+        require(len(key) >= 10 and key[-9] == 0 and 0 not in key[:-9], "not a run, a zero byte and a step")
+        text(key[:-9])
+    elif kind == TAGS:
+        require(1 <= len(key) <= 511 and 0 not in key, "not the name of a tag")
+        text(key)
+    else:
+        require(len(key) == (16 if kind == PENDING else 32), f"a key of {len(key)} bytes")
+
+
+def shown_key(kind, key):
+    if kind == STEPS and len(key) > 9:
+        return printable(f"{key[:-9].decode(errors='replace')}@{int.from_bytes(key[-8:], 'big')}")
+    if kind in (SUPERBLOCK, TAGS):
+        return printable(key.decode(errors="replace"))
+    if kind == COUNTS and len(key) == 33 and BLOCKS <= key[0] <= SNAPSHOTS:
+        return f"{TABLES[key[0] - 1][:-1]} {key[1:].hex()}"
+    return key.hex()
+
+
+# --- Records and their checksum
+
+
+def checksum(kind, key, value):
+    seed = xxhash.xxh3_64_intdigest(bytes([kind]) + key)
+    return xxhash.xxh3_64_intdigest(value, seed=seed)
+
+
+def unwrap(kind, key, record):
+    """The value of a record."""
+    require(len(record) >= 8, "shorter than a checksum")
+    value = record[:-8]
+    require(int.from_bytes(record[-8:], "little") == checksum(kind, key, value), "wrong checksum")
+    return value
+
+
+# --- Ids
+
+
+def sha256(data):
+    return hashlib.sha256(data).digest()
+
+
+# --- Superblock
+
+KNOWN_FEATURES = 0
+
+Superblock = namedtuple("Superblock", "version incompatible read_compatible identifier created depth_limit")
+
+
+def superblock(value):
+    fields = Fields(value)
+    try:
+        fields.magic(b"ckptsto1")
+        block = Superblock(fields.u32(), fields.u64(), fields.u64(), fields.take(16), fields.i64(), fields.u8())
+    except Damaged as error:
+        raise Refused(f"superblock: {error}") from None
+    if block.version != 1:
+        raise Refused(f"format version {block.version}: this reader knows version 1")
+    if block.incompatible & ~KNOWN_FEATURES:
+        raise Refused(f"it needs a feature that this reader does not know (incompatible {block.incompatible:#x})")
+    return block
+
+
+# --- Tensors
+
+Stored = namedtuple("Stored", "dtype shape bytes blocks lengths")
+
+
+def bounded(number):
+    require(number < 2**64, "a product or sum of 2^64 or more")
+    return number
+
+
+def byte_count(dtype, shape):
+    product = 1
+    for dimension in shape:
+        product = bounded(product * dimension)
+    bits = bounded(product * DTYPES[dtype].bits)
+    require(bits % 8 == 0, "not a whole number of bytes")
+    return bits // 8
+
+
+def dtype_and_rank(fields):
+    dtype, rank = fields.u8(), fields.u8()
+    require(dtype in DTYPES, f"element type {dtype}")
+    require(rank <= 64, f"rank {rank}")
+    return dtype, rank
+
+
+def stored_tensor(value):
+    fields = Fields(value)
+    fields.magic(b"ckpttns1")
+    dtype, rank = dtype_and_rank(fields)
+    shape = [fields.u64() for _ in range(rank)]
+    blocks = fields.list(fields.id, 32)
+    fields.end()
+    total = byte_count(dtype, shape)
+    # One piece more than blocks is enough to see that they are too few, however large the shape says it is.
+    pieces = list(itertools.islice(grid(DTYPES[dtype].bits, shape, total), len(blocks) + 1))
+    require(len(pieces) == len(blocks), f"{len(blocks)} blocks, but the grid has {'more' if len(pieces) > len(blocks) else 'fewer'}")
+    return Stored(dtype, shape, total, blocks, [end - start for start, end in pieces])
+
+
+# --- Parts
+
+KINDS = {1: "weights", 2: "optimizer", 3: "sidecars"}
+OPAQUE, SAFETENSORS, PYTORCH, EMPTY_DIRECTORY = 0, 1, 2, 255
+
+Part = namedtuple("Part", "kind files")
+File = namedtuple("File", "path format size skeleton storages tensors")
+Storage = namedtuple("Storage", "offset length tensor")
+Tensor = namedtuple("Tensor", "name storage offset dtype shape strides")
+
+
+def part(value):
+    fields = Fields(value)
+    fields.magic(b"ckptprt1")
+    kind = fields.u8()
+    require(kind in KINDS, f"part kind {kind}")
+    files = fields.list(lambda: part_file(fields), 22)
+    fields.end()
+    require(files, "no files")
+    require(ascending([utf8(file.path) for file in files]), "paths are not in ascending order")
+    return Part(kind, files)
+
+
+def part_file(fields):
+    path, format, size = fields.str(), fields.u8(), fields.u64()
+    skeleton = fields.optional(fields.id)
+    storages = fields.list(lambda: Storage(fields.u64(), fields.u64(), fields.id()), 48)
+    tensors = fields.list(lambda: tensor_view(fields, storages), 19)
+
+    check_path(path)
+    require(format in (OPAQUE, SAFETENSORS, PYTORCH, EMPTY_DIRECTORY), f"{path}: format {format}")
+    require(size <= 2**55, f"{path}: size {size}")
+    if format in (OPAQUE, EMPTY_DIRECTORY):
+        require(not storages and not tensors, f"{path}: tensors in a file without a tensor format")
+    if format == EMPTY_DIRECTORY:
+        require(size == 0, f"{path}: an empty directory of {size} bytes")
+    order = [storage[:2] for storage in storages]
+    require(order == sorted(order), f"{path}: storages are out of order")
+    end = 0
+    for storage in storages:
+        require(storage.offset + storage.length <= size, f"{path}: a storage ends after the file")
+        if storage.length:
+            require(storage.offset >= end, f"{path}: storages overlap")
+            end = storage.offset + storage.length
+    require(ascending([utf8(tensor.name) for tensor in tensors]), f"{path}: tensors are out of order")
+    file = File(path, format, size, skeleton, storages, tensors)
+    require((skeleton is not None) == bool(gaps(file)), f"{path}: has a skeleton without gaps, or gaps without a skeleton")
+    return file
+
+
+def tensor_view(fields, storages):
+    name, storage, offset = fields.str(), fields.u32(), fields.u64()
+    dtype, rank = dtype_and_rank(fields)
+    shape = [fields.u64() for _ in range(rank)]
+    strides = [fields.u64() for _ in range(rank)] if fields.flag() else None
+
+    total = byte_count(dtype, shape)
+    require(storage < len(storages), f"tensor {name}: no storage {storage}")
+    extent = total
+    if strides is not None:
+        require(not contiguous(shape, strides), f"tensor {name}: strides of a contiguous tensor")
+        require(DTYPES[dtype].bits % 8 == 0, f"tensor {name}: strides of elements that are no whole bytes")
+        reach = 1
+        for dimension, stride in zip(shape, strides):
+            reach = bounded(reach + bounded((dimension - 1) * stride))
+        extent = bounded(reach * (DTYPES[dtype].bits // 8))
+    length = storages[storage].length
+    require(offset <= length and offset + extent <= length, f"tensor {name}: reaches beyond its storage")
+    return Tensor(name, storage, offset, dtype, shape, strides)
+
+
+def contiguous(shape, strides):
+    if 0 in shape:
+        return True
+    expected = 1
+    for dimension, stride in reversed(list(zip(shape, strides))):
+        if dimension != 1:
+            if stride != expected:
+                return False
+            expected *= dimension
+    return True
+
+
+# --- Snapshots
+
+Snapshot = namedtuple("Snapshot", "dropped file_count tensor_count raw_bytes parts")
+MANIFEST = 17  # where the snapshot manifest begins
+
+
+def snapshot(value):
+    fields = Fields(value)
+    dropped, file_count, tensor_count, raw_bytes = fields.u8(), fields.u32(), fields.u32(), fields.u64()
+    fields.magic(b"ckptsnp1")
+    parts = fields.list(lambda: (fields.u8(), fields.id()), 33)
+    fields.end()
+    kinds = [kind for kind, _ in parts]
+    require(ascending(kinds) and set(kinds) <= set(KINDS), f"part kinds {kinds}")
+    require(dropped & ~sum(1 << kind for kind in kinds) == 0, f"dropped is {dropped:#x}, beyond the parts of the manifest")
+    require(raw_bytes <= 3 * 2**55, "raw_bytes is beyond any three parts")
+    return Snapshot(dropped, file_count, tensor_count, raw_bytes, parts)
+
+
+# --- Counts, steps, tags, pins, sources, images, pending
+
+Count = namedtuple("Count", "count depth codec raw_bytes packed_bytes")
+Step = namedtuple("Step", "snapshot parent ingested source left_out_files left_out_bytes")
+Source = namedtuple("Source", "path run step snapshot keeps_optimizer files")
+Pending = namedtuple("Pending", "tensors blocks")
+
+
+def count(value):
+    fields = Fields(value)
+    count = Count(fields.u64(), fields.u8(), fields.u8(), fields.u32(), fields.u32())
+    fields.end()
+    require(count.count >= 1, "a count of 0")
+    return count
+
+
+def step(value):
+    fields = Fields(value)
+    step = Step(fields.id(), fields.optional(fields.id), fields.i64(), fields.str(), fields.u32(), fields.u64())
+    fields.end()
+    return step
+
+
+def tag(value):
+    require(len(value) == 32, "not an id")
+    return value
+
+
+def time(value):
+    require(len(value) == 8, "not a time")
+    return int.from_bytes(value, "little", signed=True)
+
+
+def source(value):
+    fields = Fields(value)
+    row = lambda: (fields.str(), fields.u64(), fields.i64(), fields.i64(), fields.u64())  # noqa: E731
+    source = Source(fields.str(), fields.str(), fields.u64(), fields.id(), fields.flag(), fields.list(row, 36))
+    fields.end()
+    require(ascending([utf8(file[0]) for file in source.files]), "files are out of order")
+    return source
+
+
+def pending(value):
+    fields = Fields(value)
+    pending = Pending(fields.list(fields.id, 32), fields.list(fields.id, 32))
+    fields.end()
+    require(pending.tensors or pending.blocks, "names nothing")
+    return pending
+
+
+# --- Element types
+
+DType = namedtuple("DType", "name bits word rotated")
+DTYPES = {
+    1: DType("BOOL", 8, 1, False), 2: DType("U8", 8, 1, False), 3: DType("I8", 8, 1, False),
+    4: DType("U16", 16, 2, False), 5: DType("I16", 16, 2, False), 6: DType("U32", 32, 4, False),
+    7: DType("I32", 32, 4, False), 8: DType("U64", 64, 8, False), 9: DType("I64", 64, 8, False),
+    10: DType("F16", 16, 2, True), 11: DType("BF16", 16, 2, True), 12: DType("F32", 32, 4, True),
+    13: DType("F64", 64, 8, True), 14: DType("C64", 64, 4, True), 15: DType("C128", 128, 8, True),
+    16: DType("F8_E4M3", 8, 1, False), 17: DType("F8_E5M2", 8, 1, False), 18: DType("F8_E8M0", 8, 1, False),
+    19: DType("F8_E4M3FNUZ", 8, 1, False), 20: DType("F8_E5M2FNUZ", 8, 1, False), 21: DType("F6_E2M3", 6, 1, False),
+    22: DType("F6_E3M2", 6, 1, False), 23: DType("F4", 4, 1, False),
+}  # fmt: skip
+U8 = 2
+
+
+# --- The grid
+
+
+def grid(bits, shape, total):
+    """Where the blocks begin and end, in bytes."""
+    if total == 0:
+        return
+    row = bits * math.prod(shape[1:])
+    unit = row * (8 // math.gcd(row, 8)) // 8
+    if unit <= 262144:
+        step = 262144 // unit * unit
+        for start in range(0, total, step):
+            yield start, min(start + step, total)
+    else:
+        cut = 262143 if bits == 6 else 262144
+        for first in range(0, total, unit):
+            for start in range(0, unit, cut):
+                yield first + start, first + min(start + cut, unit)
+
+
+# --- Packed blocks
+
+Packed = namedtuple("Packed", "codec element depth raw_bytes transform base_ids payload length")
+RAW, PLANES = 0, 1
+
+
+def packed_block(value):
+    """The header, which is the same for every codec."""
+    fields = Fields(value)
+    codec, element, depth, base_count = fields.u8(), fields.u8(), fields.u8(), fields.u8()
+    raw_bytes, payload_bytes, transform = fields.u32(), fields.u32(), fields.u32()
+    require(element in DTYPES, f"element type {element}")
+    require(1 <= raw_bytes <= 262144, f"{raw_bytes} raw bytes")
+    require(base_count <= 2, f"{base_count} bases")
+    base_ids = [fields.id() for _ in range(base_count)]
+    payload = fields.take(payload_bytes)
+    fields.end()
+    if codec in (RAW, PLANES):
+        require((depth, base_count, transform) == (0, 0, 0), "reserved fields are not zero")
+    return Packed(codec, element, depth, raw_bytes, transform, base_ids, payload, len(value))
+
+
+def unpack(packed):
+    if packed.codec == RAW:
+        require(len(packed.payload) == packed.raw_bytes, "the payload of codec 0 is not as long as the block")
+        return packed.payload
+    if packed.codec == PLANES:
+        return join_planes(packed)
+    raise UnknownCodec(f"codec {packed.codec} is not known to this reader")
+
+
+def join_planes(packed):
+    word = DTYPES[packed.element].word
+    require(packed.raw_bytes % word == 0, "not a whole number of words")
+    n = packed.raw_bytes // word
+    fields = Fields(packed.payload)
+    planes = [(fields.u8(), fields.u32()) for _ in range(word)]
+    raw = bytearray(packed.raw_bytes)
+    for index, (mode, length) in enumerate(planes):  # plane 0 is the most significant, which is last in memory
+        raw[word - 1 - index :: word] = plane(mode, fields.take(length), n)
+    fields.end()
+    return rotated_right(raw, word) if DTYPES[packed.element].rotated else bytes(raw)
+
+
+def plane(mode, data, n):
+    if mode == 0:
+        require(len(data) == n, "a raw plane of another length")
+        return data
+    if mode == 1:
+        require(len(data) == 1, "a constant plane of more than one byte")
+        return data * n
+    require(mode == 2, f"plane mode {mode}")
+    require(data[:4] == b"\x28\xb5\x2f\xfd", "a plane is no zstd frame")
+    try:
+        header = zstandard.get_frame_parameters(data)
+        require(header.content_size == n and header.dict_id == 0, "a zstd frame of another length or with a dictionary")
+        out = zstandard.ZstdDecompressor().decompress(data, max_output_size=n, allow_extra_data=False)
+        require(len(out) == n, "a zstd frame of another length")
+        return out
+    except zstandard.ZstdError as error:
+        raise Damaged(f"zstd: {error}") from None
+
+
+def rotated_right(raw, word):
+    """Every little-endian word rotated right by one bit, all at once, in one large integer."""
+    words = int.from_bytes(raw, "little")
+    lowest = words & int.from_bytes((b"\1" + bytes(word - 1)) * (len(raw) // word), "little")
+    return ((words ^ lowest) >> 1 | lowest << (8 * word - 1)).to_bytes(len(raw), "little")
+
+
+# --- Rebuilding files and tensors
+
+
+def gaps(file):
+    """What of the file is in no storage."""
+    end, found = 0, []
+    for storage in file.storages:
+        if storage.length:
+            if storage.offset > end:
+                found.append((end, storage.offset))
+            end = storage.offset + storage.length
+    if file.size > end:
+        found.append((end, file.size))
+    return found
+
+
+class Store:
+    def __init__(self, path):
+        self.path = path
+        directory = generation(path)
+        try:
+            pages.walk(os.path.join(directory, "data.mdb"))
+        except pages.BadPages as error:
+            raise Refused(f"data.mdb: {error}") from None
+        self.lmdb = lmdb.open(directory, readonly=True, lock=False, max_dbs=32, map_size=1 << 40)
+        self.transaction = self.lmdb.begin()
+        self.tables = {SUPERBLOCK: self.table(SUPERBLOCK)}
+        try:
+            self.superblock = superblock(self.value(SUPERBLOCK, b"store"))
+        except Damaged as error:
+            raise Refused(str(error)) from None
+        self.tables |= {kind: self.table(kind) for kind in range(BLOCKS, PENDING + 1)}
+
+    def table(self, kind):
+        name = TABLES[kind - 1]
+        try:
+            table = self.lmdb.open_db(name.encode(), self.transaction, create=False)
+        except lmdb.Error:
+            raise Refused(f"there is no table {name}") from None
+        if any(set_ for set_ in table.flags(self.transaction).values()):
+            raise Refused(f"table {name} has flags")
+        return table
+
+    def keys(self, kind):
+        with self.transaction.cursor(self.tables[kind]) as cursor:
+            return list(cursor.iternext(keys=True, values=False))
+
+    def value(self, kind, key):
+        """The value of a record, its checksum checked."""
+        try:
+            check_key(kind, key)
+            record = self.transaction.get(key, db=self.tables[kind])
+            require(record is not None, "missing")
+            return unwrap(kind, key, record)
+        except Damaged as error:
+            raise type(error)(f"{TABLES[kind - 1]} {shown_key(kind, key)}: {error}") from None
+
+    def read(self, kind, key):
+        """A record as its structure, checked as far as it can be by itself."""
+        value = self.value(kind, key)
+        try:
+            if kind in (TENSORS, PARTS):
+                require(sha256(value) == key, "its hash is not its id")
+            if kind == SNAPSHOTS:
+                require(sha256(value[MANIFEST:]) == key, "its hash is not its id")
+            record = READ[kind](value)
+            if kind == SOURCES:
+                require(sha256(utf8(record.path)) == key, "the key is not the hash of its path")
+            return record
+        except Damaged as error:
+            raise Damaged(f"{TABLES[kind - 1]} {shown_key(kind, key)}: {error}") from None
+
+    def block(self, id):
+        """The raw bytes of a block."""
+        packed = self.read(BLOCKS, id)
+        try:
+            raw = unpack(packed)
+            require(sha256(raw) == id, "its hash is not its id")
+            return raw
+        except Damaged as error:
+            raise type(error)(f"blocks {id.hex()}: {error}") from None
+
+    def blocks(self, id):
+        """The raw bytes of a stored tensor, block by block."""
+        tensor = self.read(TENSORS, id)
+        for block, length in zip(tensor.blocks, tensor.lengths):
+            raw = self.block(block)
+            require(len(raw) == length, f"tensors {id.hex()}: block {block.hex()} is not as long as the grid says")
+            yield raw
+
+    def check_file(self, file):
+        """Its storages and skeleton are there and of the right lengths, so that they fill it."""
+        for storage in file.storages:
+            require(self.read(TENSORS, storage.tensor).bytes == storage.length, f"{file.path}: a storage and its tensor differ in length")
+        if file.skeleton:
+            skeleton = self.read(TENSORS, file.skeleton)
+            require(skeleton.dtype == U8 and len(skeleton.shape) == 1, f"{file.path}: its skeleton is not U8 of one dimension")
+            require(skeleton.bytes == sum(end - start for start, end in gaps(file)), f"{file.path}: its skeleton does not fill its gaps")
+
+    def file_pieces(self, file):
+        """The bytes of a file, in order, in pieces."""
+        self.check_file(file)
+        skeleton, rest = (self.blocks(file.skeleton) if file.skeleton else iter(())), b""
+        places = [(*gap, None) for gap in gaps(file)]
+        places += [(s.offset, s.offset + s.length, s.tensor) for s in file.storages if s.length]
+        for start, end, tensor in sorted(places, key=lambda place: place[0]):
+            if tensor:
+                yield from self.blocks(tensor)
+                continue
+            while start < end:
+                rest = rest or next(skeleton)
+                yield rest[: end - start]
+                start, rest = start + len(rest[: end - start]), rest[end - start :]
+
+    def tensor_bytes(self, file, tensor):
+        """The elements of a named tensor, row-major, side by side."""
+        storage = file.storages[tensor.storage]
+        total = byte_count(tensor.dtype, tensor.shape)
+        require(max(total, storage.length) <= MOST, f"{tensor.name}: beyond this reader's limit")
+        require(self.read(TENSORS, storage.tensor).bytes == storage.length, f"{file.path}: a storage and its tensor differ in length")
+        stored = b"".join(self.blocks(storage.tensor))
+        if tensor.strides is None:
+            return stored[tensor.offset : tensor.offset + total]
+        size, places = DTYPES[tensor.dtype].bits // 8, [tensor.offset]
+        for dimension, stride in zip(tensor.shape, tensor.strides):
+            places = [place + index * stride * size for place in places for index in range(dimension)]
+        return b"".join(stored[place : place + size] for place in places)
+
+    # --- Snapshots and what they name
+
+    def find(self, reference):
+        """The id of the snapshot that REF names."""
+        run, at, number = reference.rpartition("@")
+        wanted = utf8(run if at and number.isdigit() else reference) + b"\0"
+        steps = [key for key in self.keys(STEPS) if key[:-8] == wanted]
+        if at and number.isdigit():
+            steps = [key for key in steps if int.from_bytes(key[-8:], "big") == int(number)]
+        if steps:
+            return self.read(STEPS, steps[-1]).snapshot
+        if utf8(reference) in self.keys(TAGS):
+            return self.read(TAGS, utf8(reference))
+        found = [key for key in self.keys(SNAPSHOTS) if key.hex().startswith(reference)]
+        if len(found) != 1:
+            raise Damaged(f"no snapshot, or more than one, is called {printable(reference)}")
+        return found[0]
+
+    def files(self, id):
+        """The files of a snapshot, by path, and the names of its dropped parts."""
+        record, files, dropped = self.read(SNAPSHOTS, id), {}, []
+        for kind, part_id in record.parts:
+            if record.dropped >> kind & 1:
+                dropped.append(KINDS[kind])
+                continue
+            content = self.read(PARTS, part_id)
+            require(content.kind == kind, f"snapshots {id.hex()}: its {KINDS[kind]} are a part of kind {content.kind}")
+            for file in content.files:
+                require(file.path not in files, f"snapshots {id.hex()}: {file.path} is in two parts")
+                files[file.path] = file
+        for path in files:
+            for end, character in enumerate(path):
+                require(character != "/" or path[:end] not in files, f"snapshots {id.hex()}: {path} lies under a file")
+        if not dropped:
+            sums = len(files), sum(len(file.tensors) for file in files.values()), sum(file.size for file in files.values())
+            said = record.file_count, record.tensor_count, record.raw_bytes
+            require(sums == said, f"snapshots {id.hex()}: says (files, tensors, bytes) {said}, its parts have {sums}")
+        return dict(sorted(files.items(), key=lambda item: utf8(item[0]))), dropped
+
+    def extract(self, id, directory):
+        files, dropped = self.files(id)
+        require(sum(file.size for file in files.values()) <= MOST, "beyond this reader's limit")
+        for file in files.values():
+            self.check_file(file)
+        os.mkdir(directory)
+        for file in files.values():
+            target = os.path.join(directory, *file.path.split("/"))
+            os.makedirs(target if file.format == EMPTY_DIRECTORY else os.path.dirname(target), exist_ok=True)
+            if file.format != EMPTY_DIRECTORY:
+                with open(target, "xb") as out:
+                    for piece in self.file_pieces(file):
+                        out.write(piece)
+        return dropped
+
+
+READ = {
+    BLOCKS: packed_block, TENSORS: stored_tensor, PARTS: part, SNAPSHOTS: snapshot, COUNTS: count, STEPS: step, TAGS: tag,
+    PINS: time, SOURCES: source, IMAGES: time, PENDING: pending,
+}  # fmt: skip
+
+
+# --- Threat model: names
+
+
+def check_path(path):
+    safe = path and "\0" not in path and not {"", ".", ".."} & set(path.split("/"))
+    require(safe, f"unsafe path {printable(path)}")
+
+
+# --- A complete check
+
+
+def check(store):
+    """Everything wrong in a store, one line each. The page walk and the superblock were checked on opening it."""
+    problems, records, unread = [], {}, set()
+
+    def attempt(work, *arguments):
+        try:
+            return work(*arguments)
+        except Damaged as error:
+            problems.append(str(error))
+
+    if store.keys(SUPERBLOCK) != [b"store"]:
+        problems.append("superblock: has other records")
+    for kind in range(BLOCKS, PENDING + 1):
+        records[kind] = {}
+        for key in store.keys(kind):
+            record = attempt(store.read, kind, key)
+            if record is None:
+                unread.add(kind)
+            else:
+                records[kind][key] = record
+    blocks, tensors, parts, snapshots = (records[kind] for kind in (BLOCKS, TENSORS, PARTS, SNAPSHOTS))
+
+    # What cannot be read, and why; then what needs it.
+    lost = {}
+    for id in blocks:
+        try:
+            store.block(id)
+        except Damaged as error:
+            lost[id] = str(error)
+            problems.append(str(error))
+    for id, packed in blocks.items():
+        for base in packed.base_ids:
+            if base not in blocks:
+                problems.append(f"blocks {id.hex()}: its base {base.hex()} is missing or damaged")
+            elif packed.depth <= blocks[base].depth:
+                problems.append(f"blocks {id.hex()}: is not deeper than its base {base.hex()}")
+        if packed.base_ids and packed.depth > store.superblock.depth_limit:
+            problems.append(f"blocks {id.hex()}: depth {packed.depth} is beyond the limit")
+    for id, tensor in tensors.items():
+        for block, length in zip(tensor.blocks, tensor.lengths):
+            if block not in blocks:
+                lost.setdefault(id, f"block {block.hex()} is missing or damaged")
+            elif block in lost:
+                lost.setdefault(id, lost[block])
+            elif blocks[block].raw_bytes != length:
+                lost.setdefault(id, f"block {block.hex()} is not as long as the grid says")
+        if id in lost:
+            problems.append(f"tensors {id.hex()}: {lost[id]}")
+    at = {}
+    for key, record in records[STEPS].items():
+        at.setdefault(record.snapshot, shown_key(STEPS, key))
+    for id in snapshots:
+        found = attempt(store.files, id)
+        for file in (found or ({}, []))[0].values():
+            where = f"snapshots {id.hex()} ({at.get(id, 'at no step')}): {printable(file.path)}"
+            try:
+                store.check_file(file)
+            except Damaged as error:
+                problems.append(f"{where}: {error}")
+            if file.skeleton in lost:
+                problems.append(f"{where}: cannot be read: {lost[file.skeleton]}")
+            for tensor in file.tensors:
+                stored = file.storages[tensor.storage].tensor
+                if stored in lost or stored not in tensors:
+                    problems.append(f"{where}: tensor {printable(tensor.name)} cannot be read: {lost.get(stored, 'missing or damaged')}")
+
+    for kind in (STEPS, TAGS, PINS, IMAGES):
+        for key, record in records[kind].items():
+            named = record.snapshot if kind == STEPS else record if kind == TAGS else key
+            if named not in snapshots:
+                problems.append(f"{TABLES[kind - 1]} {shown_key(kind, key)}: snapshot {named.hex()} is missing or damaged")
+
+    problems += check_counts(records, unread)
+    for id in records[IMAGES]:
+        if id in snapshots and os.path.isdir(os.path.join(store.path, "images", id.hex())):
+            attempt(check_image, store, id)
+    return problems
+
+
+def check_counts(records, unread):
+    uses, problems = {kind: Counter() for kind in (BLOCKS, TENSORS, PARTS, SNAPSHOTS)}, []
+    for tensor in records[TENSORS].values():
+        uses[BLOCKS].update(tensor.blocks)
+    for packed in records[BLOCKS].values():
+        uses[BLOCKS].update(packed.base_ids)
+    for pending in records[PENDING].values():
+        uses[TENSORS].update(pending.tensors)
+        uses[BLOCKS].update(pending.blocks)
+    for part in records[PARTS].values():
+        for file in part.files:
+            uses[TENSORS].update(storage.tensor for storage in file.storages)
+            uses[TENSORS].update([file.skeleton] if file.skeleton else [])
+    for snapshot in records[SNAPSHOTS].values():
+        uses[PARTS].update(id for kind, id in snapshot.parts if not snapshot.dropped >> kind & 1)
+    for step in records[STEPS].values():
+        uses[SNAPSHOTS][step.snapshot] += 1
+
+    # Records that could not be read hold uses that nobody knows.
+    holders = {BLOCKS: {TENSORS, BLOCKS, PENDING}, TENSORS: {PARTS, PENDING}, PARTS: {SNAPSHOTS}, SNAPSHOTS: {STEPS}}
+    for kind, found in uses.items():
+        name, known = TABLES[kind - 1][:-1], not holders[kind] & unread
+        for id in sorted(set(records[kind]) | {key[1:] for key in records[COUNTS] if key[0] == kind}):
+            count, record = records[COUNTS].get(bytes([kind]) + id), records[kind].get(id)
+            where = f"counts {name} {id.hex()}"
+            if count is None:
+                if COUNTS not in unread:
+                    problems.append(f"{where}: the {name} has no count")
+                continue
+            if record is None:
+                if kind not in unread:
+                    problems.append(f"{where}: there is no such {name}")
+                continue
+            if known and count.count != found[id]:
+                problems.append(f"{where}: says {count.count} uses, but there are {found[id]}")
+            header = (record.depth, record.codec, record.raw_bytes, record.length) if kind == BLOCKS else (0, 0, 0, 0)
+            if count[1:] != header:
+                problems.append(f"{where}: says (depth, codec, raw bytes, packed bytes) {tuple(count[1:])}, but they are {header}")
+    return problems
+
+
+def check_image(store, id):
+    root, where = os.path.join(store.path, "images", id.hex()), f"images {id.hex()}"
+    files, _ = store.files(id)
+    there = set()
+    for directory, subdirectories, names in os.walk(root):
+        relative = os.path.relpath(directory, root)
+        there.update(os.path.normpath(os.path.join(relative, name)) for name in names)
+        if not subdirectories and not names and relative != ".":
+            there.add(relative)
+    require(there == set(files), f"{where}: other files than the snapshot")
+    for file in files.values():
+        path = os.path.join(root, file.path)
+        if file.format != EMPTY_DIRECTORY:
+            require(os.path.getsize(path) == file.size, f"{where}: {file.path} has another size")
+            with open(path, "rb") as image:
+                for piece in store.file_pieces(file):
+                    require(image.read(len(piece)) == piece, f"{where}: {file.path} has other bytes")
+
+
+# --- The command line
+
+
+def main(arguments):
+    shapes = {"ls": 2, "check": 2, "extract": 4, "tensors": 3}
+    if len(arguments) < 2 or shapes.get(arguments[1]) != len(arguments):
+        print(__doc__, file=sys.stderr)
+        return 64
+    try:
+        store = Store(arguments[0])
+        if arguments[1] == "check":
+            problems = check(store)
+            print("\n".join(problems) or "all is well")
+            return 2 if problems else 0
+        if arguments[1] == "ls":
+            tags = {}
+            for key in store.keys(TAGS):
+                tags.setdefault(store.read(TAGS, key), []).append("tag " + shown_key(TAGS, key))
+            for key in store.keys(STEPS):
+                id = store.read(STEPS, key).snapshot
+                record = store.read(SNAPSHOTS, id)
+                dropped = ["without " + KINDS[kind] for kind, _ in record.parts if record.dropped >> kind & 1]
+                marks = dropped + tags.get(id, []) + ["pinned"] * (id in store.keys(PINS))
+                counts = f"{record.file_count} files  {record.tensor_count} tensors  {record.raw_bytes} bytes"
+                print("  ".join([shown_key(STEPS, key), id.hex(), counts, *marks]))
+        elif arguments[1] == "extract":
+            for name in store.extract(store.find(arguments[2]), arguments[3]):
+                print(f"the {name} part was dropped", file=sys.stderr)
+        else:
+            for file in store.files(store.find(arguments[2]))[0].values():
+                for tensor in file.tensors:
+                    digest = hashlib.sha256(store.tensor_bytes(file, tensor)).hexdigest()
+                    shape = "[" + ",".join(map(str, tensor.shape)) + "]"
+                    print("\t".join([printable(tensor.name), DTYPES[tensor.dtype].name, shape, digest, printable(file.path)]))
+    except Refused as error:
+        print(f"refused: {error}", file=sys.stderr)
+        return 65
+    except (Damaged, FileExistsError) as error:
+        print(f"{error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,414 @@
+"""Writes format-spec/golden: stores made by ckpt, broken copies of them, and expected.json.
+
+    make_golden_stores.py CKPT_BINARY OUTPUT_DIRECTORY
+
+Needs numpy and what format-spec/reader/requirements.txt names. What is expected of files and tensors is computed from
+the source checkpoints, which this script makes itself, and from Tests/Golden/formats/torch-cases.json (what torch.load
+gave for the PyTorch files), never from what ckpt says. Ids, times and so the bytes of the stores differ from run to
+run. The sources lie in /tmp/ckpt-golden while it runs, since a store keeps the paths that it was made from.
+"""
+
+import hashlib
+import json
+import pathlib
+import shutil
+import socket
+import struct
+import subprocess
+import sys
+from contextlib import contextmanager
+
+import lmdb
+import numpy
+
+ROOT = pathlib.Path(__file__).resolve().parents[3]
+sys.path.insert(0, str(ROOT / "format-spec/reader"))
+import pages  # noqa: E402
+import reader  # noqa: E402
+
+WORK = pathlib.Path("/tmp/ckpt-golden")
+FORMATS = ROOT / "Tests/Golden/formats"
+TORCH = {case["file"]: case for case in json.loads((FORMATS / "torch-cases.json").read_text())["cases"]}
+LARGEST = 300_000
+
+BITS = {dtype.name: dtype.bits for dtype in reader.DTYPES.values()}
+random = numpy.random.default_rng(20261123)
+
+
+# --- Source checkpoints. Each has what is expected of it beside it: {"files": [...], "tensors": [...]}.
+
+
+class Checkpoint:
+    def __init__(self, directory):
+        self.directory = WORK / directory
+        self.directory.mkdir(parents=True)
+        self.files, self.tensors = [], []
+
+    def file(self, path, data):
+        target = self.directory / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(data)
+        self.files.append({"path": path, "size": len(data), "sha256": hashlib.sha256(data).hexdigest()})
+
+    def empty_directory(self, path):
+        (self.directory / path).mkdir(parents=True)
+        self.files.append({"path": path, "size": 0, "sha256": None})
+
+    def tensor(self, file, name, dtype, shape, data):
+        digest = hashlib.sha256(data).hexdigest()
+        self.tensors.append({"file": file, "name": name, "dtype": dtype, "shape": list(shape), "sha256": digest})
+
+    def safetensors(self, path, tensors):
+        """`tensors`: name to (dtype, shape, bytes), written in this order."""
+        header, at = {"__metadata__": {"format": "pt"}}, 0
+        for name, (dtype, shape, data) in tensors.items():
+            assert len(data) * 8 == BITS[dtype] * numpy.prod(shape, dtype=object), name
+            header[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [at, at + len(data)]}
+            at += len(data)
+            self.tensor(path, name, dtype, shape, data)
+        text = json.dumps(header, separators=(",", ":")).encode()
+        text += b" " * (-len(text) % 8)
+        self.file(path, struct.pack("<Q", len(text)) + text + b"".join(data for *_, data in tensors.values()))
+
+    def torch(self, path, name):
+        self.file(path, (FORMATS / f"torch/{name}.pt").read_bytes())
+        for tensor in TORCH[f"torch/{name}.pt"]["tensors"]:
+            self.tensor(path, tensor["name"], tensor["dtype"], tensor["shape"], bytes.fromhex(tensor["data"]))
+
+    def expected(self, *, without=()):
+        return {
+            "files": sorted((f for f in self.files if f["path"] not in without), key=lambda f: f["path"].encode()),
+            "tensors": sorted(
+                (t for t in self.tensors if t["file"] not in without), key=lambda t: (t["file"].encode(), t["name"].encode())
+            ),
+        }
+
+
+def bf16(values):
+    return (numpy.asarray(values, "<f4").view("<u4") >> 16).astype("<u2").tobytes()
+
+
+def weights(step):
+    """Normal weights of a small model, which move a little with the step."""
+    base = numpy.random.default_rng(7)
+    moved = numpy.random.default_rng(step)
+    matrix = base.normal(0, 0.02, (24, 64)) + moved.normal(0, 1e-4, (24, 64))
+    return {
+        "embed.weight": ("BF16", [24, 64], bf16(matrix)),
+        "layers.0.weight": ("F32", [16, 16], (base.normal(0, 0.05, (16, 16)) + moved.normal(0, 1e-5, (16, 16))).astype("<f4").tobytes()),
+        "layers.0.frozen": ("F16", [24, 16], base.normal(0, 1, (24, 16)).astype("<f2").tobytes()),
+        "norm.weight": ("BF16", [64], bf16(numpy.ones(64))),
+        "positions": ("I64", [40], numpy.arange(40, dtype="<i8").tobytes()),
+        "step": ("I64", [], struct.pack("<q", step)),
+    }
+
+
+def training_checkpoint(step):
+    checkpoint = Checkpoint(f"sft/checkpoint-{step}")
+    checkpoint.safetensors("model.safetensors", weights(step))
+    checkpoint.torch("optimizer.pt", "adamw")
+    checkpoint.file("config.json", b'{"hidden_size": 64, "note": "caf\xc3\xa9"}\n')
+    checkpoint.file("trainer_state.json", json.dumps({"global_step": step}).encode())
+    checkpoint.file("tokenizer/merges.txt", b"")
+    checkpoint.empty_directory("logs")
+    return checkpoint
+
+
+def every_type():
+    """Every type of safetensors, each contiguous, with 0-d and empty tensors among them."""
+    checkpoint = Checkpoint("types")
+    tensors = {}
+    for dtype, bits in BITS.items():
+        if dtype == "C128":  # occurs in PyTorch files only
+            continue
+        shape = [6, 8]
+        data = random.integers(0, 2 if dtype == "BOOL" else 256, 48 * bits // 8, dtype=numpy.uint8).tobytes()
+        if dtype in ("F32", "F64", "F16"):
+            data = random.normal(0, 1, 48).astype("<f" + str(bits // 8)).tobytes()
+        tensors[f"of {dtype}"] = (dtype, shape, data)
+    tensors["F6 rows that share bytes"] = ("F6_E2M3", [8, 5], random.bytes(30))
+    tensors["F4 rows that share bytes"] = ("F4", [6, 5], random.bytes(15))
+    tensors["scalar"] = ("F32", [], struct.pack("<f", 1.5))
+    tensors["empty"] = ("F32", [0, 4], b"")
+    tensors["empty too"] = ("BF16", [3, 0], b"")
+    tensors["\u00e9 composed, e\u0301 not"] = ("U8", [3], b"\1\2\3")
+    tensors["ones"] = ("U8", [1, 1, 1, 1], b"\7")
+    checkpoint.safetensors("types.safetensors", tensors)
+    return checkpoint
+
+
+def sparse(size):
+    """Zeros with a run of random bytes here and there, so that blocks differ and take little room."""
+    data = numpy.zeros(size, dtype=numpy.uint8)
+    for at in range(0, size, 60_000):
+        data[at + 5 : at + 9] = random.integers(1, 256, len(data[at + 5 : at + 9]))
+    return data.tobytes()
+
+
+def cut_rows():
+    """Tensors of more than one block, which take little room."""
+    checkpoint = Checkpoint("cut")
+    checkpoint.safetensors("wide.safetensors", {
+        "cut rows": ("F32", [2, 100000], sparse(800000)),
+        "cut rows of 2 bytes": ("BF16", [3, 200001], sparse(1200006)),
+        "whole rows": ("F64", [70000, 3], sparse(1680000)),
+        "one dimension": ("U8", [600000], sparse(600000)),
+        "constant": ("F32", [300, 500], numpy.full(150000, -0.5, "<f4").tobytes()),
+        "zeros": ("I32", [200000], bytes(800000)),
+        "F6 units": ("F6_E3M2", [2, 400000], sparse(600000)),
+        "F4 unit of two rows": ("F4", [2, 1200001], sparse(1200001)),
+    })  # fmt: skip
+    return checkpoint
+
+
+def torch_files():
+    checkpoint = Checkpoint("torch")
+    checkpoint.torch("pytorch_model.bin", "views")
+    for name in ("tied", "fused", "dtypes", "empty", "two-shapes", "partial", "scalars"):
+        checkpoint.torch(f"model_{name}.pt", name)
+    checkpoint.torch("optimizer/state.pt", "protocol-4")
+    return checkpoint
+
+
+def small():
+    checkpoint = Checkpoint("small")
+    checkpoint.safetensors("model.safetensors", {
+        "w": ("BF16", [32, 64], bf16(random.normal(0, 0.02, (32, 64)))), "bias": ("F32", [16], numpy.arange(16, dtype="<f4").tobytes()),
+    })  # fmt: skip
+    checkpoint.torch("optimizer.pt", "adamw")
+    checkpoint.file("config.json", b"{}\n")
+    return checkpoint
+
+
+# --- Stores
+
+
+def copy(store, target):
+    """What a reader needs of a store, and nothing else."""
+    shutil.rmtree(target, ignore_errors=True)
+    (target / "gen-1").mkdir(parents=True)
+    shutil.copyfile(store / "current", target / "current")
+    shutil.copyfile(store / "gen-1/data.mdb", target / "gen-1/data.mdb")
+
+
+def compact(store):
+    """Leaves out the free pages, which are more than half of the file after many small commits."""
+    with lmdb.open(str(store / "gen-1"), max_dbs=32, map_size=1 << 30) as environment:
+        (WORK / "compact").mkdir()
+        environment.copy(str(WORK / "compact"), compact=True)
+    (WORK / "compact/data.mdb").replace(store / "gen-1/data.mdb")
+
+
+class Records:
+    """The records of a store that is being edited, with right checksums."""
+
+    def __init__(self, transaction, tables):
+        self.transaction, self.tables = transaction, tables
+
+    def get(self, kind, key):
+        return bytes(self.transaction.get(key, db=self.tables[kind]))[:-8]
+
+    def put(self, kind, key, value):
+        record = value + struct.pack("<Q", reader.checksum(kind, key, value))
+        self.transaction.put(key, record, db=self.tables[kind])
+
+    def delete(self, kind, key):
+        assert self.transaction.delete(key, db=self.tables[kind])
+
+    def keys(self, kind):
+        return [bytes(key) for key in self.transaction.cursor(self.tables[kind]).iternext(values=False)]
+
+    def add_uses(self, kind, id, change):
+        """Changes a count; what nobody uses any more goes, with the uses it had."""
+        key = bytes([kind]) + id
+        value = self.get(reader.COUNTS, key)
+        uses = struct.unpack("<Q", value[:8])[0] + change
+        if uses:
+            return self.put(reader.COUNTS, key, struct.pack("<Q", uses) + value[8:])
+        record = self.get(kind, id)
+        self.delete(reader.COUNTS, key)
+        self.delete(kind, id)
+        if kind == reader.TENSORS:
+            for block in reader.stored_tensor(record).blocks:
+                self.add_uses(reader.BLOCKS, block, -1)
+        if kind == reader.PARTS:
+            for file in reader.part(record).files:
+                for tensor in [storage.tensor for storage in file.storages] + [file.skeleton] * (file.skeleton is not None):
+                    self.add_uses(reader.TENSORS, tensor, -1)
+
+
+@contextmanager
+def edited(store, target):
+    """A copy of `store` at `target`, once the block has changed its records."""
+    scratch = WORK / "edit"
+    copy(store, scratch)
+    with lmdb.open(str(scratch / "gen-1"), max_dbs=32, map_size=1 << 30) as environment:
+        tables = {kind + 1: environment.open_db(name.encode(), create=False) for kind, name in enumerate(reader.TABLES)}
+        with environment.begin(write=True) as transaction:
+            yield Records(transaction, tables)
+    copy(scratch, target)
+
+
+def main():
+    binary, output = pathlib.Path(sys.argv[1]).resolve(), pathlib.Path(sys.argv[2]).resolve()
+    WORK.mkdir()
+    try:
+        make(binary, output)
+    finally:
+        shutil.rmtree(WORK)
+
+
+def make(binary, output):
+    def ckpt(store, *arguments):
+        subprocess.run([binary, *arguments, "--store", store], check=True, stdout=subprocess.DEVNULL)
+
+    def ingest(store, checkpoint, run, step, *options):
+        ckpt(store, "ingest", checkpoint.directory, "--run", run, "--step", str(step), "--no-image", *options)
+
+    output.mkdir(parents=True, exist_ok=True)
+    expected = {"stores": {}, "broken": {}}
+
+    # A store with a bit of everything.
+    store, refs = WORK / "store", {}
+    ckpt(store, "init")
+    for run, checkpoint in ("torch", torch_files()), ("cut", cut_rows()), ("types", every_type()):
+        ingest(store, checkpoint, run, 0)
+        refs[f"{run}@0"] = checkpoint.expected()
+    for step, options in (100, []), (200, ["--tag", "best", "--tag", "v1.0"]), (300, ["--no-optimizer"]):
+        checkpoint = training_checkpoint(step)
+        ingest(store, checkpoint, "sft", step, *options)
+        refs[f"sft@{step}"] = checkpoint.expected(without=["optimizer.pt"] if options == ["--no-optimizer"] else [])
+    refs["best"] = refs["sft@200"]
+    raw = Checkpoint("raw")
+    raw.safetensors("model.safetensors", {
+        "w": ("BF16", [20, 50], bf16(random.normal(0, 1, 1000))), "b": ("F32", [9], numpy.arange(9, dtype="<f4").tobytes()),
+    })  # fmt: skip
+    ingest(store, raw, "raw", 1, "--pack", "raw")
+    refs["raw@1"] = raw.expected()
+    ckpt(store, "ingest", raw.directory / "model.safetensors", "--run", "one-file", "--step", "9", "--no-image")
+    refs["one-file@9"] = raw.expected()
+    compact(store)
+    ckpt(store, "pin", "sft@100")
+    copy(store, output / "v1-valid")
+    expected["stores"]["v1-valid"] = refs
+
+    # A small one, from which the others are made.
+    base, checkpoint = WORK / "base", small()
+    ckpt(base, "init")
+    ingest(base, checkpoint, "run", 5)
+    refs = {"run@5": checkpoint.expected()}
+
+    with reader_of(base) as opened:
+        id = opened.find("run@5")
+        files, _ = opened.files(id)
+        model = files["model.safetensors"]
+        weight = next(tensor for tensor in model.tensors if tensor.name == "w")
+        tensor = model.storages[weight.storage].tensor
+        block = opened.read(reader.TENSORS, tensor).blocks[0]
+        packed = opened.value(reader.BLOCKS, block)
+        optimizer = dict(opened.read(reader.SNAPSHOTS, id).parts)[2]
+
+    # Two that are whole, in states that only a killed writer, or one that drops parts, leaves behind.
+    with edited(base, output / "v1-pending") as records:
+        records.put(reader.PENDING, bytes(range(16)), struct.pack("<I", 1) + tensor + struct.pack("<I", 2) + block * 2)
+        records.add_uses(reader.TENSORS, tensor, 1)
+        records.add_uses(reader.BLOCKS, block, 2)
+    expected["stores"]["v1-pending"] = refs
+    with edited(base, output / "v1-dropped") as records:
+        records.put(reader.SNAPSHOTS, id, bytes([1 << 2]) + records.get(reader.SNAPSHOTS, id)[1:])
+        records.add_uses(reader.PARTS, optimizer, -1)
+    expected["stores"]["v1-dropped"] = {"run@5": checkpoint.expected(without=["optimizer.pt"])}
+
+    def broken(name, **what):
+        """exit: of `ckpt verify`. words: what it says. reader: what format-spec/reader says."""
+        expected["broken"][name] = what
+
+    def raw_edit(name, change):
+        copy(base, output / name)
+        path = output / name / "gen-1/data.mdb"
+        path.write_bytes(change(bytearray(path.read_bytes())))
+
+    def flip_payload(data):
+        places = [i for i in range(len(data)) if data.startswith(packed, i)]
+        for place in places:
+            data[place + len(packed) // 2] ^= 0x10
+        assert places
+        return data
+
+    with open(base / "gen-1/data.mdb", "rb") as file:
+        walk = pages.Walk(file.fileno(), (base / "gen-1/data.mdb").stat().st_size)
+        walk.run()
+    leaf = next(page for page, owner in walk.owned.items() if owner == "table tensors")
+
+    def flip_page(data):
+        data[leaf * walk.page_size + pages.HEADER + 2] ^= 0x04  # where its second entry begins
+        return data
+
+    raw_edit("v1-truncated", lambda data: data[: len(data) // 2 // walk.page_size * walk.page_size])
+    broken("v1-truncated", exit=2, words=["data.mdb"], reader=["data.mdb", "the file ends at"])
+    raw_edit("v1-flipped-page", flip_page)
+    broken("v1-flipped-page", exit=2, words=[f"page {leaf}"], reader=[f"page {leaf}"])
+    raw_edit("v1-flipped-bit", flip_payload)
+    broken("v1-flipped-bit", exit=2, words=[block.hex(), "checksum"], reader=[block.hex(), "checksum", "tensor w cannot be read"])
+
+    other = bytearray(packed)
+    other[-1] ^= 1  # the last byte of the last plane, which is kept as it is
+    with edited(base, output / "v1-other-bytes") as records:
+        records.put(reader.BLOCKS, block, bytes(other))
+    broken("v1-other-bytes", exit=2, words=[block.hex()], reader=[block.hex(), "hash", "tensor w cannot be read"])
+    with edited(base, output / "v1-missing-block") as records:
+        records.delete(reader.BLOCKS, block)
+    broken("v1-missing-block", exit=2, words=[block.hex(), "missing"], reader=[block.hex(), "missing", "tensor w cannot be read"])
+    with edited(base, output / "v1-wrong-count") as records:
+        records.add_uses(reader.TENSORS, tensor, 1)
+    broken("v1-wrong-count", exit=2, words=[tensor.hex(), "count"], reader=[tensor.hex(), "says 2 uses, but there are 1"])
+    with edited(base, output / "v1-unknown-codec") as records:
+        key = bytes([reader.BLOCKS]) + block
+        records.put(reader.BLOCKS, block, b"\x09" + packed[1:])
+        value = records.get(reader.COUNTS, key)
+        records.put(reader.COUNTS, key, value[:9] + b"\x09" + value[10:])
+    broken("v1-unknown-codec", exit=2, words=[block.hex(), "codec 9"], reader=[block.hex(), "codec 9", "tensor w cannot be read"])
+    with edited(base, output / "v1-unknown-feature") as records:
+        value = records.get(reader.SUPERBLOCK, b"store")
+        records.put(reader.SUPERBLOCK, b"store", value[:12] + struct.pack("<Q", 1) + value[20:])
+    broken("v1-unknown-feature", exit=65, words=["feature"], reader=["feature"])
+
+    (output / "expected.json").write_text(json.dumps(expected, indent=1, ensure_ascii=True) + "\n")
+    verify(output, expected)
+
+
+# --- What has come out is what was wanted
+
+
+@contextmanager
+def reader_of(path):
+    store = reader.Store(str(path))
+    try:
+        yield store
+    finally:
+        store.lmdb.close()
+
+
+def verify(output, expected):
+    with reader_of(output / "v1-valid") as store:
+        seen = set()
+        for id in store.keys(reader.BLOCKS):
+            packed = store.read(reader.BLOCKS, id)
+            seen.add(f"codec {packed.codec}")
+            if packed.codec == reader.PLANES:
+                word = reader.DTYPES[packed.element].word
+                seen.update(f"plane mode {packed.payload[5 * plane]}" for plane in range(word))
+    wanted = {"codec 0", "codec 1", "plane mode 0", "plane mode 1", "plane mode 2"}
+    assert seen == wanted, f"v1-valid has only {sorted(seen)}"
+    for path in sorted(output.glob("*/gen-1/data.mdb")):
+        data = path.read_bytes()
+        name = path.parts[-3]
+        assert len(data) <= LARGEST, f"{name}: {len(data)} bytes"
+        for private in (socket.gethostname(), str(pathlib.Path.home()), str(ROOT)):
+            assert len(private) < 6 or private.encode() not in data, f"{name} names this machine"
+        print(f"{name}: {len(data)} bytes")
+    assert {path.parts[-3] for path in output.glob("*/gen-1/data.mdb")} == set(expected["stores"]) | set(expected["broken"])
+
+
+if __name__ == "__main__":
+    main()
