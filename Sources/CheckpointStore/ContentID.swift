@@ -38,7 +38,7 @@ public struct ContentID: Hashable, Comparable, Sendable, BitwiseCopyable, Custom
     public var description: String { Hex.string(bytes) }
 
     /// The first 12 digits, as shown to people.
-    public var short: String { String(description.prefix(12)) }
+    public var short: String { Hex.string(Array(bytes.prefix(6))) }
 
     public static func < (a: ContentID, b: ContentID) -> Bool {
         withUnsafeBytes(of: a.lanes) { a in
