@@ -28,9 +28,9 @@ final class BlockBatch {
 
     static let maximumJobs = 1024
     static let maximumRawBytes = 8 << 20
-    /// Each file of a job stays open until the batch is done: two batches of these, twice for images, stay well under the
+    /// Each file of a job stays open until the batch is done: six batches of these, twice for images, stay well under the
     /// 256 to 1,024 files that processes may commonly open.
-    private static let maximumFiles = 24
+    private static let maximumFiles = 12
     private static let slabBytes =
         maximumRawBytes + BlockCoder.maximumBlockBytes + maximumJobs * PackedHeader.byteCount
 
@@ -80,19 +80,25 @@ final class BlockBatch {
     }
 }
 
-/// Reads, hashes and packs blocks on all processors, one batch ahead of the thread that stores them.
+/// Reads, hashes and packs blocks on all processors, some batches ahead of the thread that stores them.
 ///
-/// A block that is stored already, or was met before in this ingest, is hashed but not packed. Memory: two
+/// A block that is stored already, or was met before in this ingest, is hashed but not packed. Memory: six
 /// batches of 8 MiB, a few blocks a processor, and 32 bytes for each new block.
 final class BlockPipeline {
+    /// Enough that the processors have work while a stage is committed.
+    private static let batches = 6
+
     private let environment: Environment
     private let tables: Tables
     private let packing: Packing
     private let lanes: Lanes<CodecLane>
     private let met = Mutex<Set<ContentID>>([])
     private let queue = DispatchQueue(label: "ckpt.blocks")
-    private var running: (batch: BlockBatch, done: DispatchSemaphore, failure: Failure)?
-    private var spare: [BlockBatch] = [BlockBatch(), BlockBatch()]
+    /// Under way or done, in order.
+    private var running: [(batch: BlockBatch, done: DispatchSemaphore, failure: Failure)] = []
+    private var spare = (0..<BlockPipeline.batches).map { _ in BlockBatch() }
+    /// The batch the caller works on.
+    private var handedOut: BlockBatch?
     private var nextJob: () throws -> BlockJob?
     private var isExhausted = false
 
@@ -111,29 +117,29 @@ final class BlockPipeline {
         lanes = try Lanes { try CodecLane() }
     }
 
-    /// Waits for the batch under way, if any: call before its files are removed.
+    /// Waits for what is under way: call before its files are removed.
     func stop() {
         isExhausted = true
-        running?.done.wait()
-        running = nil
+        for batch in running { batch.done.wait() }
+        running.removeAll()
     }
 
     /// The next batch, done; nil after the last. The batch before it is reused: be through with it.
     func next() throws -> BlockBatch? {
-        if running == nil { try start() }
-        guard let current = running else { return nil }
+        if let handedOut { spare.append(handedOut) }
+        handedOut = nil
+        while try start() {}
+        guard !running.isEmpty else { return nil }
+        let current = running.removeFirst()
         current.done.wait()
-        running = nil
         if let error = current.failure.error { throw error }
-        // The batch handed out last comes back here: the caller is through with it.
-        try start()
-        spare.append(current.batch)
+        handedOut = current.batch
         return current.batch
     }
 
-    private func start() throws {
-        guard !isExhausted, let batch = spare.first else { return }
-        spare.removeFirst()
+    /// Puts one more batch under way; false when there is none to do or to do it in.
+    private func start() throws -> Bool {
+        guard !isExhausted, let batch = spare.popLast() else { return false }
         batch.removeAll()
         while !batch.isFull {
             guard let job = try nextJob() else {
@@ -142,10 +148,10 @@ final class BlockPipeline {
             }
             batch.append(job)
         }
-        guard !batch.jobs.isEmpty else { return }
+        guard !batch.jobs.isEmpty else { return false }
         let done = DispatchSemaphore(value: 0)
         let failure = Failure()
-        running = (batch, done, failure)
+        running.append((batch, done, failure))
         nonisolated(unsafe) let shared = (self, batch, failure)
         queue.async {
             let (pipeline, batch, failure) = shared
@@ -156,6 +162,7 @@ final class BlockPipeline {
             }
             done.signal()
         }
+        return true
     }
 
     private func work(_ batch: BlockBatch) throws {

@@ -8,7 +8,7 @@ internal import TensorFormats
 /// last one. Whatever goes wrong before that, the caller releases the pending record and nothing has changed.
 final class Ingestor {
     /// Packed bytes in one commit: LMDB keeps them in memory until then.
-    private static let stageBytes = 96 << 20
+    private static let stageBytes = 64 << 20
 
     private let store: Store
     private let reader: CheckpointReader
@@ -63,6 +63,7 @@ final class Ingestor {
                     batch = try pipeline.next()
                 }
                 if batch == nil {
+                    try checkUnchanged()
                     try finishEmptyTensors(transaction, tables)
                     try image?.finish()
                     try finish(transaction, tables, parts())
@@ -74,6 +75,15 @@ final class Ingestor {
                     isPendingStored = true
                 }
             }
+        }
+    }
+
+    /// Refuses a checkpoint that was written to since its headers were parsed: its bytes are of two moments.
+    private func checkUnchanged() throws {
+        for file in reader.files where FileSystem.status(file.source.location) != file.source.status {
+            throw StoreError(
+                .incomplete, "\(file.source.location): changed while it was being read",
+                hint: "ingest it again when its writer has finished")
         }
     }
 
@@ -175,10 +185,7 @@ private struct JobList {
             tensor += 1
             block = 0
         }
-        guard tensor < reader.tensors.count else {
-            try checkUnchanged()
-            return nil
-        }
+        guard tensor < reader.tensors.count else { return nil }
         let plan = reader.tensors[tensor]
         let file = try open(plan.file)
         let ranges = reader.ranges(ofBlock: block, in: plan)
@@ -196,14 +203,5 @@ private struct JobList {
         fileIndex = index
         copy = try image?.add(source, from: opened)
         return opened
-    }
-
-    /// Refuses a checkpoint that was written to since its headers were parsed: its bytes are of two moments.
-    private func checkUnchanged() throws {
-        for file in reader.files where FileSystem.status(file.source.location) != file.source.status {
-            throw StoreError(
-                .incomplete, "\(file.source.location): changed while it was being read",
-                hint: "ingest it again when its writer has finished")
-        }
     }
 }

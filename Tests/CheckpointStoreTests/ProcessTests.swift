@@ -92,8 +92,8 @@ import Darwin
     @Test func eightReadersSeeOnlyWholeSnapshots() throws {
         let fixture = try StoreFixture()
         let source = fixture.path("out")
-        let count = runsSlowTests ? 40 : 10
-        for step in 1...count { try FakeTrainer.write(step: step, seed: UInt64(step), to: source, layers: 3, rows: 128, columns: 128) }
+        let count = runsSlowTests ? 60 : 25
+        for step in 1...count { try FakeTrainer.write(step: step, seed: UInt64(step), to: source, layers: 6, rows: 256, columns: 256) }
         let originals = try (1...count).map { try FileTree.contents(of: "\(source)/checkpoint-\($0)") }
         let writer = try Command.start(["ingest", source, "--store", fixture.store.path, "--no-optimizer"])
         let problems = Mutex<[String]>([])
