@@ -1,3 +1,5 @@
+internal import CheckpointStore
+
 /// How the rows of a diff are put together.
 public enum DiffGrouping: String, Sendable, CaseIterable {
     case tensor, layer, kind
@@ -54,7 +56,8 @@ public struct DeltaGroup: Sendable {
 }
 
 extension CheckpointDelta {
-    /// The compared tensors by layer or kind, in order of first appearance.
+    /// The compared tensors by layer or kind, in order of first appearance. The optimizer's state, whose names say
+    /// neither, is a group of its own.
     public func groups(by grouping: DiffGrouping) -> [DeltaGroup] {
         var groups: [DeltaGroup] = []
         var indices: [String: Int] = [:]
@@ -62,6 +65,7 @@ extension CheckpointDelta {
             let name =
                 switch grouping {
                 case .tensor: delta.name
+                case .layer where delta.part == .optimizer, .kind where delta.part == .optimizer: "optimizer"
                 case .layer: TensorGroup.layer(delta.name)
                 case .kind: TensorGroup.kind(delta.name)
                 }

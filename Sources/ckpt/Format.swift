@@ -24,6 +24,9 @@ enum Format {
         return "\(fixed(value, value < 10 ? 2 : 1)) \(units[unit])"
     }
 
+    /// `1 run`, `2 runs`.
+    static func count(_ number: Int, _ what: String) -> String { "\(number) \(what)\(number == 1 ? "" : "s")" }
+
     /// A fixed number of digits behind the point.
     static func fixed(_ value: Double, _ digits: Int) -> String {
         guard value.isFinite else { return value.isNaN ? "nan" : value < 0 ? "-inf" : "inf" }

@@ -14,7 +14,7 @@ struct Stats: ParsableCommand {
             return
         }
         var table = TextTable([.init(title: ""), .init(title: "", isNumber: true), .init(title: "")])
-        table.add(["snapshots", "\(stats.snapshots)", "in \(stats.runs) runs"])
+        table.add(["snapshots", "\(stats.snapshots)", "in \(Format.count(stats.runs, "run"))"])
         table.add(["as ingested", Format.bytes(stats.rawBytes), "what their files would take"])
         table.add(["distinct", Format.bytes(stats.uniqueBytes), "in \(stats.blocks) blocks of \(stats.tensors) tensors"])
         table.add(["packed", Format.bytes(stats.packedBytes), "\(Format.percent(stats.packedBytes, of: stats.rawBytes)) of what was ingested"])

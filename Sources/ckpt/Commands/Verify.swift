@@ -29,11 +29,11 @@ struct Verify: ParsableCommand {
 
     private func text(_ report: VerifyReport) -> String {
         var lines = report.problems.map { "damaged: \(Console.printable($0.description))" }
-        var checked = "\(report.snapshots) snapshots, \(report.blocks) blocks"
-        if !quick { checked += " (\(Format.bytes(report.bytes)) decoded and hashed), \(report.images) images" }
+        var checked = "\(Format.count(report.snapshots, "snapshot")), \(Format.count(report.blocks, "block"))"
+        if !quick { checked += " (\(Format.bytes(report.bytes)) decoded and hashed), \(Format.count(report.images, "image"))" }
         checked += ", \(report.pages) pages"
         if report.pending > 0 { lines.append("\(report.pending) unfinished ingests; the next writer releases what they staged") }
-        lines.append(report.problems.isEmpty ? "whole: \(checked)" : "\(report.problems.count) problems in \(checked)")
+        lines.append(report.problems.isEmpty ? "whole: \(checked)" : "\(Format.count(report.problems.count, "problem")) in \(checked)")
         return lines.joined(separator: "\n")
     }
 
