@@ -3,7 +3,9 @@
 
 set -euo pipefail
 
-say() { printf '\n\033[1m== %s\033[0m\n' "$*" >&2; }
+say() {
+    if [ -t 2 ]; then printf '\n\033[1m== %s\033[0m\n' "$*" >&2; else printf '\n== %s\n' "$*" >&2; fi
+}
 
 need_swift() {
     if ! command -v swift >/dev/null 2>&1; then
