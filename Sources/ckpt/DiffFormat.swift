@@ -7,12 +7,14 @@ struct DiffFormat {
     private let delta: CheckpointDelta
     private let rows: [DeltaGroup]
     private let grouping: DiffGrouping
+    private let limit: Int
     private let shown: ArraySlice<DeltaGroup>
 
     init(_ delta: CheckpointDelta, _ rows: [DeltaGroup], _ grouping: DiffGrouping, _ limit: Int) {
         self.delta = delta
         self.rows = rows
         self.grouping = grouping
+        self.limit = limit
         shown = limit == 0 ? rows[...] : rows.prefix(limit)
     }
 
@@ -40,7 +42,11 @@ struct DiffFormat {
             lines.append(table.text(width: Console.width))
         }
         if shown.count < rows.count { lines.append("\(rows.count - shown.count) more rows (--limit 0 shows all)") }
-        for mismatch in delta.mismatched { lines.append(describe(mismatch)) }
+        let mismatched = limit == 0 ? delta.mismatched[...] : delta.mismatched.prefix(limit)
+        for mismatch in mismatched { lines.append(describe(mismatch)) }
+        if mismatched.count < delta.mismatched.count {
+            lines.append("\(delta.mismatched.count - mismatched.count) more without a counterpart (--limit 0 shows all)")
+        }
         lines.append(summary)
         return lines.joined(separator: "\n")
     }
