@@ -70,6 +70,8 @@ extension Store {
     /// stay valid; the space returns when the last is gone. Under the store lock only.
     func removeStrayImages() throws {
         let directory = path + "/images"
+        // A cache: somebody may have removed it whole.
+        try FileSystem.makeDirectory(directory)
         for name in try FileSystem.list(directory) {
             let isKept = try read { transaction, tables in
                 guard name.utf8.count == 64, let nibbles = Hex.nibbles(name) else { return false }

@@ -10,6 +10,15 @@ import Darwin
 
 /// stdout is the answer, stderr is everything else.
 enum Console {
+    /// Opens /dev/null in the place of standard streams that are closed: else the store's files would take their numbers,
+    /// and what is printed would go into them.
+    static func openClosedStreams() {
+        for descriptor in [STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO] where fcntl(descriptor, F_GETFD) < 0 {
+            // The lowest free number is this one.
+            _ = open("/dev/null", O_RDWR)
+        }
+    }
+
     static func print(_ text: String) { write(text + "\n", STDOUT_FILENO) }
     static func error(_ text: String) { write(text + "\n", STDERR_FILENO) }
 

@@ -30,6 +30,7 @@ struct Ckpt: ParsableCommand {
         ])
 
     static func main() {
+        Console.openClosedStreams()
         // LMDB allocates each large value it is to write; by default glibc would map and unmap memory for each.
         ck_keep_freed_memory()
         suggestCommand()
