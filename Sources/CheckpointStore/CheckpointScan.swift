@@ -168,7 +168,28 @@ enum Completeness {
                 }
             }
         }
+        try checkShards(source, path: path, names)
         try checkAgainstSiblings(source, path: path, names)
+    }
+
+    /// `model-00002-of-00005.safetensors` promises its four siblings, index or not.
+    private static func checkShards(_ source: CheckpointSource, path: String, _ names: Set<ExactName>) throws {
+        for file in source.files where file.part == .weights {
+            guard let of = file.path.firstRange(of: "-of-"), let dot = file.path[of.upperBound...].firstIndex(of: "."),
+                let total = Int(file.path[of.upperBound..<dot]), (2...9999).contains(total)
+            else { continue }
+            let front = file.path[..<of.lowerBound]
+            let digits = front.reversed().prefix { $0.isASCII && $0.isNumber }.count
+            guard digits > 0 else { continue }
+            for number in 1...total {
+                let text = String(number)
+                let padded = String(repeating: "0", count: max(0, digits - text.count)) + text
+                let sibling = front.dropLast(digits) + padded + file.path[of.lowerBound...]
+                guard names.contains(ExactName(String(sibling))) else {
+                    throw StoreError(.incomplete, "\(path): shard \(sibling) is missing, of \(total)", hint: hint)
+                }
+            }
+        }
     }
 
     /// The Trainer writes its state last: a checkpoint without what its older sibling has is not finished.
