@@ -166,20 +166,28 @@ final class BlockPipeline {
     }
 
     private func work(_ batch: BlockBatch) throws {
+        // Two by two: blocks are hashed in pairs.
+        let pairs = (batch.jobs.count + 1) / 2
         try lanes.run { lane, next in
             // A transaction of this lane's own, no older than the batch: what it sees stays, under the store lock.
             let transaction = try environment.beginRead()
-            while let index = next(batch.jobs.count) {
-                try work(batch, index, lane, transaction)
+            while let pair = next(pairs) {
+                let first = try read(batch.jobs[2 * pair], into: lane.raw)
+                guard 2 * pair + 1 < batch.jobs.count else {
+                    try pack(batch, 2 * pair, first, ContentID.hash(of: first), lane, transaction)
+                    continue
+                }
+                let second = try read(batch.jobs[2 * pair + 1], into: lane.secondRaw)
+                let (firstID, secondID) = ContentID.hashes(of: first, second)
+                try pack(batch, 2 * pair, first, firstID, lane, transaction)
+                try pack(batch, 2 * pair + 1, second, secondID, lane, transaction)
             }
         }
     }
 
-    private func work(
-        _ batch: BlockBatch, _ index: Int, _ lane: CodecLane, _ transaction: borrowing ReadTransaction
-    ) throws {
-        let job = batch.jobs[index]
-        let raw = UnsafeMutableRawBufferPointer(rebasing: lane.raw[..<job.byteCount])
+    /// Reads a block, and copies it into the image.
+    private func read(_ job: BlockJob, into buffer: UnsafeMutableRawBufferPointer) throws -> UnsafeRawBufferPointer {
+        let raw = UnsafeMutableRawBufferPointer(rebasing: buffer[..<job.byteCount])
         var filled = 0
         for range in job.ranges {
             let piece = UnsafeMutableRawBufferPointer(rebasing: raw[filled..<(filled + range.count)])
@@ -187,12 +195,19 @@ final class BlockPipeline {
             try job.image?.write(UnsafeRawBufferPointer(piece), at: range.lowerBound)
             filled += range.count
         }
-        let bytes = UnsafeRawBufferPointer(raw)
-        let id = ContentID.hash(of: bytes)
+        return UnsafeRawBufferPointer(raw)
+    }
+
+    /// Packs a block unless it is stored, or was met before.
+    private func pack(
+        _ batch: BlockBatch, _ index: Int, _ bytes: UnsafeRawBufferPointer, _ id: ContentID, _ lane: CodecLane,
+        _ transaction: borrowing ReadTransaction
+    ) throws {
         var packedCount = 0
         let isFirst = met.withLock { $0.insert(id).inserted }
         if isFirst, try !transaction.isStored(tables, .block, id) {
-            packedCount = try lane.coder.pack(bytes, element: job.element, packing: packing, into: batch.room(index))
+            packedCount = try lane.coder.pack(
+                bytes, element: batch.jobs[index].element, packing: packing, into: batch.room(index))
         }
         batch.set(index, BlockBatch.Result(id: id, packedCount: packedCount))
     }

@@ -1,3 +1,4 @@
+internal import CKernels
 internal import Crypto
 
 /// A SHA-256: the identity of a block, tensor, part or snapshot.
@@ -26,6 +27,18 @@ public struct ContentID: Hashable, Comparable, Sendable, BitwiseCopyable, Custom
         var hash = SHA256()
         hash.update(bufferPointer: bytes)
         return hash.finalize().withUnsafeBytes { ContentID($0) }
+    }
+
+    /// The hashes of two runs of bytes: side by side where the processor gains by it, else one after the other.
+    static func hashes(of a: UnsafeRawBufferPointer, _ b: UnsafeRawBufferPointer) -> (ContentID, ContentID) {
+        withUnsafeTemporaryAllocation(of: UInt8.self, capacity: 2 * byteCount) { digests in
+            let first = digests.baseAddress!
+            guard ck_sha256_pair(a.baseAddress, a.count, first, b.baseAddress, b.count, first + byteCount) != 0 else {
+                return (hash(of: a), hash(of: b))
+            }
+            let bytes = UnsafeRawBufferPointer(digests)
+            return (ContentID(bytes), ContentID(UnsafeRawBufferPointer(rebasing: bytes[byteCount...])))
+        }
     }
 
     public static func hash(of bytes: [UInt8]) -> ContentID {

@@ -62,13 +62,18 @@ private final class SharedCounter: Sendable {
 /// A lane's means to code and decode blocks.
 final class CodecLane {
     let coder: BlockCoder
-    /// Room for one raw block.
+    /// Room for one raw block each.
     let raw: UnsafeMutableRawBufferPointer
+    let secondRaw: UnsafeMutableRawBufferPointer
 
     init() throws {
         coder = try BlockCoder()
         raw = .allocate(byteCount: BlockCoder.maximumBlockBytes, alignment: 64)
+        secondRaw = .allocate(byteCount: BlockCoder.maximumBlockBytes, alignment: 64)
     }
 
-    deinit { raw.deallocate() }
+    deinit {
+        raw.deallocate()
+        secondRaw.deallocate()
+    }
 }

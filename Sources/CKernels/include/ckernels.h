@@ -9,6 +9,7 @@
 
 #include "diff_kernels.h"
 #include "platform.h"
+#include "sha256.h"
 
 /* Splits `words` little-endian words of `width` bytes (1, 2, 4 or 8) into byte planes, the most significant
    first: plane p is at planes + p * words. With `rotate`, each word is first rotated left by one bit, which
