@@ -7,6 +7,8 @@ public struct ContentID: Hashable, Comparable, Sendable, BitwiseCopyable, Custom
     /// The bytes in order, eight to a lane, as they lie in memory.
     private var lanes: SIMD4<UInt64>
 
+    private init(lanes: SIMD4<UInt64>) { self.lanes = lanes }
+
     /// The first 32 bytes of `bytes`, at any alignment.
     public init(_ bytes: UnsafeRawBufferPointer) {
         lanes = bytes.loadUnaligned(as: SIMD4<UInt64>.self)
@@ -31,14 +33,13 @@ public struct ContentID: Hashable, Comparable, Sendable, BitwiseCopyable, Custom
 
     /// The hashes of two runs of bytes: side by side where the processor gains by it, else one after the other.
     static func hashes(of a: UnsafeRawBufferPointer, _ b: UnsafeRawBufferPointer) -> (ContentID, ContentID) {
-        withUnsafeTemporaryAllocation(of: UInt8.self, capacity: 2 * byteCount) { digests in
-            let first = digests.baseAddress!
-            guard ck_sha256_pair(a.baseAddress, a.count, first, b.baseAddress, b.count, first + byteCount) != 0 else {
-                return (hash(of: a), hash(of: b))
-            }
-            let bytes = UnsafeRawBufferPointer(digests)
-            return (ContentID(bytes), ContentID(UnsafeRawBufferPointer(rebasing: bytes[byteCount...])))
+        var digests = (SIMD4<UInt64>(), SIMD4<UInt64>())
+        let isDone = withUnsafeMutableBytes(of: &digests) { digests in
+            let first = digests.baseAddress!.assumingMemoryBound(to: UInt8.self)
+            return ck_sha256_pair(a.baseAddress, a.count, first, b.baseAddress, b.count, first + byteCount) != 0
         }
+        guard isDone else { return (hash(of: a), hash(of: b)) }
+        return (ContentID(lanes: digests.0), ContentID(lanes: digests.1))
     }
 
     public static func hash(of bytes: [UInt8]) -> ContentID {
