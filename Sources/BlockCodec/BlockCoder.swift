@@ -11,7 +11,9 @@ internal import Darwin
 
 /// How the blocks of an ingest are kept.
 public enum Packing: UInt8, Sendable {
-    /// Packed against nothing: exponent planes through zstd.
+    /// Packed against the same block of the snapshot before, where that is shorter than packed against nothing.
+    case delta = 0
+    /// Packed against nothing.
     case dense = 1
     /// As they are, so that they can be read in place.
     case raw = 2
@@ -38,17 +40,29 @@ public final class BlockCoder {
     private static let repetitiveEntropy = 1.2
 
     private let zstd: Zstd
-    private let kernels = ck_active_kernels()!.pointee
+    private let kernels: ck_kernels
+    private let tokenCoder: TokenCoder
+    private let differences: DifferenceCoder
+    private let palettes: PaletteCoder
     private let planes: UnsafeMutableRawBufferPointer
     private let check: UnsafeMutableRawBufferPointer
 
-    public init() throws(CodecError) {
+    public convenience init() throws(CodecError) {
+        try self.init(kernels: ck_active_kernels()!.pointee)
+    }
+
+    init(kernels: ck_kernels) throws(CodecError) {
         zstd = try Zstd()
+        self.kernels = kernels
+        tokenCoder = TokenCoder(kernels, zstd, maximumTokens: BlockCoder.maximumBlockBytes)
+        differences = DifferenceCoder(kernels, tokenCoder)
+        palettes = PaletteCoder(tokenCoder)
         planes = .allocate(byteCount: BlockCoder.maximumBlockBytes, alignment: 64)
         check = .allocate(byteCount: BlockCoder.maximumBlockBytes, alignment: 64)
     }
 
     deinit {
+        tokenCoder.deallocate()
         planes.deallocate()
         check.deallocate()
     }
@@ -58,17 +72,22 @@ public final class BlockCoder {
 
     /// Packs `raw`, at most `maximumBlockBytes`, into `target`, and proves that it unpacks to the same bytes.
     ///
-    /// - Parameter target: room for the raw bytes and a header.
+    /// - Parameters:
+    ///   - bases: what it may be packed against: none, a block of as many bytes, or that one and its own first base. Used
+    ///     when `packing` is `.delta` and it pays.
+    ///   - target: room for the raw bytes and a header.
     /// - Returns: bytes written, never more than the raw bytes and a header.
     /// - Complexity: O(n).
     public func pack(
-        _ raw: UnsafeRawBufferPointer, element: DType, packing: Packing, into target: UnsafeMutableRawBufferPointer
+        _ raw: UnsafeRawBufferPointer, element: DType, packing: Packing, bases: [BaseBlock] = [],
+        into target: UnsafeMutableRawBufferPointer
     ) throws(CodecError) -> Int {
         precondition(raw.count <= BlockCoder.maximumBlockBytes, "block over the largest size")
         precondition(target.count >= PackedHeader.byteCount + raw.count, "no room for a block kept raw")
-        if packing == .dense, let count = packPlanes(raw, element: element, into: target) {
+        precondition(bases.count <= PackedHeader.maximumBases && bases.allSatisfy { $0.bytes.count == raw.count }, "unfit bases")
+        if packing != .raw, let count = packShorter(raw, element, packing == .delta ? bases : [], into: target) {
             let proof = UnsafeMutableRawBufferPointer(rebasing: check[..<raw.count])
-            try unpack(UnsafeRawBufferPointer(rebasing: target[..<count]), into: proof)
+            try unpack(UnsafeRawBufferPointer(rebasing: target[..<count]), bases: bases.map(\.bytes), into: proof)
             guard memcmp(proof.baseAddress!, raw.baseAddress!, raw.count) == 0 else {
                 throw CodecError(.library, "a packed block did not unpack to the same bytes")
             }
@@ -78,6 +97,91 @@ public final class BlockCoder {
         header.write(to: target)
         UnsafeMutableRawBufferPointer(rebasing: target[PackedHeader.byteCount...]).copyMemory(from: raw)
         return PackedHeader.byteCount + raw.count
+    }
+
+    /// Expected bytes of `raw` packed against nothing, and against `bases`; told by samples.
+    public func expectedBytes(_ raw: UnsafeRawBufferPointer, element: DType, bases: [BaseBlock]) -> (dense: Int, delta: Int?) {
+        let layout = ElementLayout(element)
+        let delta = bases.first.flatMap { base in
+            differences.expectedBytes(raw, base.bytes, bases.count > 1 ? bases[1].bytes : nil, layout)
+        }
+        return (expectedDenseBytes(raw, layout), delta)
+    }
+
+    /// The best of difference, palette and planes, or nil when the raw bytes are shorter.
+    private func packShorter(
+        _ raw: UnsafeRawBufferPointer, _ element: DType, _ bases: [BaseBlock], into target: UnsafeMutableRawBufferPointer
+    ) -> Int? {
+        let layout = ElementLayout(element)
+        guard !raw.isEmpty, raw.count % layout.width == 0 else { return nil }
+        let palette = palettes.plan(raw, width: layout.width)
+        let dense = bases.isEmpty && palette == nil ? 0 : expectedDenseBytes(raw, layout)
+        let bestDense = min(dense, palette?.expectedBytes ?? .max)
+        if !bases.isEmpty, let count = packDifference(raw, element, layout, bases, limit: bestDense, into: target) { return count }
+        if let palette, palette.expectedBytes < dense,
+            let count = packPalette(raw, element, layout, palette.segment, into: target)
+        {
+            return count
+        }
+        return packPlanes(raw, element: element, into: target)
+    }
+
+    private func packDifference(
+        _ raw: UnsafeRawBufferPointer, _ element: DType, _ layout: ElementLayout, _ bases: [BaseBlock], limit: Int,
+        into target: UnsafeMutableRawBufferPointer
+    ) -> Int? {
+        // Behind two base ids; when one does, the payload moves up.
+        let start = PackedHeader.byteCount + bases.count * PackedHeader.baseByteCount
+        guard start < raw.count else { return nil }
+        let room = UnsafeMutableRawBufferPointer(rebasing: target[start..<(PackedHeader.byteCount + raw.count)])
+        guard let packed = differences.pack(raw, bases: bases, layout, limit: limit, into: room) else { return nil }
+        let header = PackedHeader(
+            codec: .difference, element: element, depth: bases[0].depth + 1, baseCount: packed.bases, rawCount: raw.count,
+            payloadCount: packed.bytes, transform: packed.transform)
+        header.write(to: target)
+        for (index, base) in bases.prefix(packed.bases).enumerated() {
+            let place = PackedHeader.byteCount + index * PackedHeader.baseByteCount
+            base.id.withUnsafeBytes { UnsafeMutableRawBufferPointer(rebasing: target[place...]).copyMemory(from: $0) }
+        }
+        if header.payloadOffset < start {
+            memmove(target.baseAddress! + header.payloadOffset, target.baseAddress! + start, packed.bytes)
+        }
+        return header.payloadOffset + packed.bytes
+    }
+
+    private func packPalette(
+        _ raw: UnsafeRawBufferPointer, _ element: DType, _ layout: ElementLayout, _ segment: Int,
+        into target: UnsafeMutableRawBufferPointer
+    ) -> Int? {
+        let room = UnsafeMutableRawBufferPointer(rebasing: target[PackedHeader.byteCount..<(PackedHeader.byteCount + raw.count)])
+        guard let packed = palettes.pack(raw, width: layout.width, segment: segment, into: room) else { return nil }
+        let header = PackedHeader(
+            codec: .palette, element: element, rawCount: raw.count, payloadCount: packed.bytes, transform: packed.transform)
+        header.write(to: target)
+        return PackedHeader.byteCount + packed.bytes
+    }
+
+    /// What planes would take, told by a sample of the block.
+    private func expectedDenseBytes(_ raw: UnsafeRawBufferPointer, _ layout: ElementLayout) -> Int {
+        let words = raw.count / layout.width
+        guard words > 0 else { return raw.count }
+        let piece = 128, pieces = 32
+        var sampled = words
+        var source = raw
+        if words > piece * pieces {
+            sampled = piece * pieces
+            let bytes = piece * layout.width
+            let step = (words - piece) / (pieces - 1) * layout.width
+            for index in 0..<pieces {
+                UnsafeMutableRawBufferPointer(rebasing: check[(index * bytes)..<((index + 1) * bytes)]).copyMemory(
+                    from: UnsafeRawBufferPointer(rebasing: raw[(index * step)..<(index * step + bytes)]))
+            }
+            source = UnsafeRawBufferPointer(rebasing: check[..<(pieces * bytes)])
+        }
+        let target = planes.baseAddress!.assumingMemoryBound(to: UInt8.self)
+        kernels.split_planes(source.baseAddress!, sampled, Int32(layout.width), layout.rotates ? 1 : 0, target)
+        let bits = (0..<layout.width).reduce(0.0) { $0 + ck_sampled_entropy(target + $1 * sampled, sampled) }
+        return min(raw.count, Int(bits * Double(words) / 8))
     }
 
     /// The block as planes, or nil when that is no shorter than the raw bytes.
@@ -148,11 +252,15 @@ public final class BlockCoder {
         return UnsafeRawBufferPointer(rebasing: packed[header.payloadOffset...])
     }
 
-    /// Unpacks `packed` into `target`, which must have the block's raw length.
+    /// Unpacks `packed` into `target`, which must have the block's raw length and share no memory with the bases.
+    ///
+    /// - Parameter bases: the raw bytes of the blocks that `PackedHeader.bases` names, in order; more are ignored.
     ///
     /// Safe on hostile bytes: every length is checked against the buffers.
     /// - Throws: `.malformed`, or `.unknownCodec` for one this version does not have.
-    public func unpack(_ packed: UnsafeRawBufferPointer, into target: UnsafeMutableRawBufferPointer) throws(CodecError) {
+    public func unpack(
+        _ packed: UnsafeRawBufferPointer, bases: [UnsafeRawBufferPointer] = [], into target: UnsafeMutableRawBufferPointer
+    ) throws(CodecError) {
         let header = try PackedHeader(packed)
         guard header.rawCount == target.count, header.rawCount <= BlockCoder.maximumBlockBytes else {
             throw CodecError(.malformed, "block of \(header.rawCount) bytes where \(target.count) belong")
@@ -164,6 +272,16 @@ public final class BlockCoder {
                 throw CodecError(.malformed, "raw block of \(payload.count) bytes where \(target.count) belong")
             }
             target.copyMemory(from: payload)
+        case .difference:
+            let bases = Array(bases.prefix(Int(header.baseCount)))
+            guard bases.count == Int(header.baseCount), bases.allSatisfy({ $0.count == target.count }) else {
+                throw CodecError(.malformed, "a difference from \(header.baseCount) blocks; \(bases.count) of its size are there")
+            }
+            try differences.unpack(
+                payload, transform: header.transform, bases: bases, ElementLayout(header.element), into: target)
+        case .palette:
+            try palettes.unpack(
+                payload, transform: header.transform, width: ElementLayout(header.element).width, into: target)
         case .planes:
             try unpackPlanes(payload, layout: ElementLayout(header.element), into: target)
         case nil:

@@ -15,7 +15,7 @@ public struct CodecError: Error, Sendable, Equatable, CustomStringConvertible {
     public var code: Code
     public var reason: String
 
-    init(_ code: Code, _ reason: String) {
+    public init(_ code: Code, _ reason: String) {
         self.code = code
         self.reason = reason
     }

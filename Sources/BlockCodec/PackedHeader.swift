@@ -1,11 +1,18 @@
 public import TensorFormats
 
-/// The codecs a packed block may name. Ids are never reused. 2 to 5 are held for the deltas.
+/// The codecs a packed block may name. Ids are never reused.
 public enum Codec: UInt8, Sendable {
     /// The raw bytes themselves.
     case raw = 0
     /// Byte planes, each raw, constant or a zstd frame.
     case planes = 1
+    /// The difference from one or two other blocks.
+    case difference = 2
+    /// Palettes of few distinct words.
+    case palette = 3
+
+    /// Whether blocks of it are packed against nothing.
+    var isDense: Bool { self != .difference }
 }
 
 /// The first 16 bytes of a packed block; `format-spec/store-format.md` has the layout.
@@ -23,17 +30,20 @@ public struct PackedHeader: Sendable, Equatable {
     public var baseCount: UInt8
     public var rawCount: Int
     public var payloadCount: Int
-    /// Parameters of a delta's transform; zero for dense blocks.
+    /// Parameters of the codec; zero for raw bytes and planes.
     public var transform: UInt32
 
-    init(codec: Codec, element: DType, rawCount: Int, payloadCount: Int) {
+    init(
+        codec: Codec, element: DType, depth: UInt8 = 0, baseCount: Int = 0, rawCount: Int, payloadCount: Int,
+        transform: UInt32 = 0
+    ) {
         self.codec = codec.rawValue
         self.element = element
-        self.depth = 0
-        self.baseCount = 0
+        self.depth = depth
+        self.baseCount = UInt8(baseCount)
         self.rawCount = rawCount
         self.payloadCount = payloadCount
-        self.transform = 0
+        self.transform = transform
     }
 
     /// Bytes from the start of the packed block to its payload.
@@ -59,8 +69,12 @@ public struct PackedHeader: Sendable, Equatable {
         guard Int(baseCount) <= PackedHeader.maximumBases, payloadOffset + payloadCount == packed.count else {
             throw CodecError(.malformed, "packed block's lengths do not add up to its \(packed.count) bytes")
         }
-        guard codec > Codec.planes.rawValue || (depth == 0 && baseCount == 0 && transform == 0) else {
-            throw CodecError(.malformed, "dense block with delta fields")
+        guard let known = Codec(rawValue: codec) else { return }
+        guard known.isDense ? depth == 0 && baseCount == 0 : depth > 0 && baseCount > 0 else {
+            throw CodecError(.malformed, "a block of codec \(codec) with depth \(depth) and \(baseCount) bases")
+        }
+        guard transform == 0 || known == .difference || known == .palette else {
+            throw CodecError(.malformed, "a dense block with a transform")
         }
     }
 

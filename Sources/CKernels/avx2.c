@@ -8,9 +8,38 @@
 #include <string.h>
 
 #include "avx2.h"
+#include "delta_bits.h"
+#include "rans.h"
 
 #define CK_NAME(name) avx2_##name
 #include "planes.inc"
+
+/* A shuffle for each half of the 32 classes. */
+static void avx2_look_up_classes(const uint8_t *classes, uint8_t *keys, size_t words) {
+    __m256i low = _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)classes));
+    __m256i high = _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)(classes + 16)));
+    size_t i = 0;
+    for (; i + 32 <= words; i += 32) {
+        __m256i key = _mm256_loadu_si256((const __m256i *)(keys + i));
+        __m256i found = _mm256_blendv_epi8(
+            _mm256_shuffle_epi8(low, key), _mm256_shuffle_epi8(high, _mm256_and_si256(key, _mm256_set1_epi8(15))),
+            _mm256_cmpgt_epi8(key, _mm256_set1_epi8(15)));
+        _mm256_storeu_si256((__m256i *)(keys + i), found);
+    }
+    for (; i < words; i++) keys[i] = classes[keys[i]];
+}
+
+static inline uint64_t avx2_tokens_from(unsigned least, const uint8_t *tokens) {
+    __m256i bound = _mm256_set1_epi8((char)least);
+    __m256i low = _mm256_loadu_si256((const __m256i *)tokens), high = _mm256_loadu_si256((const __m256i *)(tokens + 32));
+    unsigned first = (unsigned)_mm256_movemask_epi8(_mm256_cmpeq_epi8(_mm256_max_epu8(low, bound), low));
+    unsigned second = (unsigned)_mm256_movemask_epi8(_mm256_cmpeq_epi8(_mm256_max_epu8(high, bound), high));
+    return first | (uint64_t)second << 32;
+}
+
+#include "delta.inc"
+#include "rans_portable.inc"
+#include "rans_avx2.inc"
 
 static inline double lanes_sum(__m256d x) {
     double lanes[4];
@@ -191,6 +220,7 @@ static void compare_f64(const void *a, const void *b, size_t words, ck_compariso
 }
 
 const ck_kernels *ck_avx2_kernels(void) {
+    make_rans_orders();
     static const ck_kernels kernels = {
         .name = "avx2",
         .split_planes = avx2_split_planes,
@@ -199,6 +229,14 @@ const ck_kernels *ck_avx2_kernels(void) {
         .compare_f16 = compare_f16,
         .compare_f32 = compare_f32,
         .compare_f64 = compare_f64,
+        .delta_top = avx2_delta_top,
+        .delta_model = avx2_delta_model,
+        .delta_contexts = avx2_delta_contexts,
+        .delta_restore = avx2_delta_restore,
+        .delta_put_extra = avx2_delta_put_extra,
+        .delta_take_extra = avx2_delta_take_extra,
+        .rans_encode = rans_encode,
+        .rans_decode = rans_decode,
     };
     return &kernels;
 }

@@ -38,3 +38,22 @@ double ck_sampled_entropy(const uint8_t *bytes, size_t count) {
 int ck_is_constant(const uint8_t *bytes, size_t count) {
     return count < 2 || memcmp(bytes, bytes + 1, count - 1) == 0;
 }
+
+int ck_zero_bits(const void *words, size_t count, int width) {
+    const uint8_t *bytes = words;
+    uint64_t all = 0;
+    size_t i = 0;
+    for (; i + 8 <= count; i += 8) {
+        uint64_t eight;
+        memcpy(&eight, bytes + i, 8);
+        all |= eight;
+    }
+    if (i < count) {
+        uint64_t rest = 0;
+        memcpy(&rest, bytes + i, count - i);
+        all |= rest;
+    }
+    for (int half = 32; half >= 8 * width; half /= 2) all |= all >> half;
+    if (width < 8) all &= ((uint64_t)1 << 8 * width) - 1;
+    return all ? __builtin_ctzll(all) : 8 * width;
+}

@@ -1,10 +1,25 @@
 #include <string.h>
 
 #include "ckernels.h"
+#include "delta_bits.h"
 #include "floats.h"
+#include "rans.h"
 
 #define CK_NAME(name) portable_##name
 #include "planes.inc"
+
+static void portable_look_up_classes(const uint8_t *classes, uint8_t *keys, size_t words) {
+    for (size_t i = 0; i < words; i++) keys[i] = classes[keys[i]];
+}
+
+static uint64_t portable_tokens_from(unsigned least, const uint8_t *tokens) {
+    uint64_t mask = 0;
+    for (int i = 0; i < 64; i++) mask |= (uint64_t)(tokens[i] >= least) << i;
+    return mask;
+}
+
+#include "delta.inc"
+#include "rans_portable.inc"
 
 #define CK_COMPARE portable_compare_bf16
 #define CK_WORD uint16_t
@@ -43,6 +58,14 @@ const ck_kernels *ck_portable_kernels(void) {
         .compare_f16 = portable_compare_f16,
         .compare_f32 = portable_compare_f32,
         .compare_f64 = portable_compare_f64,
+        .delta_top = portable_delta_top,
+        .delta_model = portable_delta_model,
+        .delta_contexts = portable_delta_contexts,
+        .delta_restore = portable_delta_restore,
+        .delta_put_extra = portable_delta_put_extra,
+        .delta_take_extra = portable_delta_take_extra,
+        .rans_encode = portable_rans_encode,
+        .rans_decode = portable_rans_decode,
     };
     return &kernels;
 }

@@ -13,6 +13,8 @@ struct BlockJob {
     var ranges: [Range<UInt64>]
     var byteCount: Int
     var element: DType
+    /// The block in its place in the snapshot before.
+    var base: ContentID?
     /// Which of the checkpoint's tensors it belongs to.
     var tensor: Int
 }
@@ -91,6 +93,7 @@ final class BlockPipeline {
     private let environment: Environment
     private let tables: Tables
     private let packing: Packing
+    private let choice: BaseChoice
     private let lanes: Lanes<CodecLane>
     private let met = Mutex<Set<ContentID>>([])
     private let queue = DispatchQueue(label: "ckpt.blocks")
@@ -108,11 +111,13 @@ final class BlockPipeline {
 
     /// - Parameter nextJob: the jobs, in the order they are to be stored; nil at the end.
     init(
-        environment: Environment, tables: Tables, packing: Packing, nextJob: @escaping () throws -> BlockJob?
+        environment: Environment, tables: Tables, packing: Packing, choice: BaseChoice,
+        nextJob: @escaping () throws -> BlockJob?
     ) throws {
         self.environment = environment
         self.tables = tables
         self.packing = packing
+        self.choice = choice
         self.nextJob = nextJob
         lanes = try Lanes { try CodecLane() }
     }
@@ -206,8 +211,12 @@ final class BlockPipeline {
         var packedCount = 0
         let isFirst = met.withLock { $0.insert(id).inserted }
         if isFirst, try !transaction.isStored(tables, .block, id) {
+            let job = batch.jobs[index]
+            let bases = try packing == .delta ? job.base.map { base in
+                try choice.bases(for: bytes, element: job.element, base: base, transaction, tables, lane)
+            } : nil
             packedCount = try lane.coder.pack(
-                bytes, element: batch.jobs[index].element, packing: packing, into: batch.room(index))
+                bytes, element: job.element, packing: packing, bases: bases ?? [], into: batch.room(index))
         }
         batch.set(index, BlockBatch.Result(id: id, packedCount: packedCount))
     }

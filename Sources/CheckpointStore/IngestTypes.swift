@@ -11,7 +11,7 @@ public struct IngestOptions: Sendable {
     public var parent: String?
     public var tags: [String] = []
     public var pin = false
-    public var packing = Packing.dense
+    public var packing = Packing.delta
     /// Whether optimizer state is kept.
     public var keepsOptimizer = true
     /// Whether the newest snapshot gets an image.

@@ -13,6 +13,7 @@ final class Ingestor {
     private let store: Store
     private let reader: CheckpointReader
     private let packing: Packing
+    private let lineage: Lineage?
     private let image: ImageWriter?
     private let report: (_ doneBytes: UInt64, _ newBytes: UInt64) throws -> Void
 
@@ -31,12 +32,13 @@ final class Ingestor {
     private(set) var packedBytes: UInt64 = 0
 
     init(
-        store: Store, reader: CheckpointReader, packing: Packing, image: ImageWriter?,
-        report: @escaping (_ doneBytes: UInt64, _ newBytes: UInt64) throws -> Void
+        store: Store, reader: CheckpointReader, packing: Packing, lineage: Lineage?,
+        image: ImageWriter?, report: @escaping (_ doneBytes: UInt64, _ newBytes: UInt64) throws -> Void
     ) {
         self.store = store
         self.reader = reader
         self.packing = packing
+        self.lineage = lineage
         self.image = image
         self.report = report
     }
@@ -46,9 +48,11 @@ final class Ingestor {
     /// `finish` owns one use of each tensor the parts name; what it does not adopt, it must release.
     func run(_ finish: (borrowing WriteTransaction, Tables, [PartManifest]) throws -> Void) throws {
         let generation = try store.currentGeneration()
-        var jobs = JobList(reader, image: image)
+        var jobs = JobList(reader, lineage, store, image: image)
+        let choice = BaseChoice(
+            depthLimit: try store.read { transaction, tables in try Superblock.read(transaction, tables).depthLimit })
         let pipeline = try BlockPipeline(
-            environment: generation.environment, tables: generation.tables, packing: packing
+            environment: generation.environment, tables: generation.tables, packing: packing, choice: choice
         ) { try jobs.next() }
         defer { pipeline.stop() }
 
@@ -107,6 +111,7 @@ final class Ingestor {
         _ id: ContentID, _ packed: UnsafeRawBufferPointer, _ transaction: borrowing WriteTransaction, _ tables: Tables
     ) throws {
         let header = try PackedHeader(packed)
+        for base in try PackedHeader.bases(in: packed) { try transaction.retain(tables, .block, ContentID(base)) }
         try transaction.putRecord(tables, .block, id.bytes, packed)
         let count = CountRecord(
             count: 1, depth: header.depth, codec: header.codec, rawBytes: header.rawCount, packedBytes: packed.count)
@@ -168,15 +173,21 @@ final class Ingestor {
 /// The blocks of a checkpoint in the order of its tensors, opening each file when its first block is asked for.
 private struct JobList {
     private let reader: CheckpointReader
+    private let lineage: Lineage?
+    private let store: Store
     private let image: ImageWriter?
+    /// The blocks that those of the tensor under way grew out of.
+    private var bases: (tensor: Int, blocks: [ContentID]?) = (-1, nil)
     private var tensor = 0
     private var block = 0
     private var fileIndex = -1
     private var file: OpenFile?
     private var copy: OpenFile?
 
-    init(_ reader: CheckpointReader, image: ImageWriter?) {
+    init(_ reader: CheckpointReader, _ lineage: Lineage?, _ store: Store, image: ImageWriter?) {
         self.reader = reader
+        self.lineage = lineage
+        self.store = store
         self.image = image
     }
 
@@ -189,10 +200,21 @@ private struct JobList {
         let plan = reader.tensors[tensor]
         let file = try open(plan.file)
         let ranges = reader.ranges(ofBlock: block, in: plan)
+        let base = try baseBlocks().map { $0[block] }
         block += 1
         return BlockJob(
             file: file, image: copy, ranges: ranges, byteCount: ranges.reduce(0) { $0 + $1.count },
-            element: plan.dtype, tensor: tensor)
+            element: plan.dtype, base: base, tensor: tensor)
+    }
+
+    private mutating func baseBlocks() throws -> [ContentID]? {
+        if bases.tensor != tensor {
+            let blocks = try lineage?.bases[tensor].map { base in
+                try store.read { transaction, tables in try transaction.tensorRecord(tables, base)?.blocks }
+            }
+            bases = (tensor, blocks ?? nil)
+        }
+        return bases.blocks
     }
 
     private mutating func open(_ index: Int) throws -> OpenFile {

@@ -65,6 +65,7 @@ final class CodecLane {
     /// Room for one raw block each.
     let raw: UnsafeMutableRawBufferPointer
     let secondRaw: UnsafeMutableRawBufferPointer
+    private var chainBuffers: [UnsafeMutableRawBufferPointer] = []
 
     init() throws {
         coder = try BlockCoder()
@@ -75,5 +76,14 @@ final class CodecLane {
     deinit {
         raw.deallocate()
         secondRaw.deallocate()
+        for buffer in chainBuffers { buffer.deallocate() }
+    }
+
+    /// Room for one block of a chain; made when it is first asked for.
+    func chainBuffer(_ index: Int) -> UnsafeMutableRawBufferPointer {
+        while chainBuffers.count <= index {
+            chainBuffers.append(.allocate(byteCount: BlockCoder.maximumBlockBytes, alignment: 64))
+        }
+        return chainBuffers[index]
     }
 }

@@ -1,3 +1,4 @@
+internal import BlockCodec
 internal import LMDB
 
 extension Store {
@@ -141,7 +142,10 @@ private struct Ingestion {
             else { _ = try image?.create(file.source.path, size: 0) }
         }
         let total = reader.byteCount
-        let ingestor = Ingestor(store: store, reader: reader, packing: options.packing, image: image) { done, new in
+        let lineage = options.packing == .delta ? try lineage(of: reader) : nil
+        let ingestor = Ingestor(
+            store: store, reader: reader, packing: options.packing, lineage: lineage, image: image
+        ) { done, new in
             try monitor.checkCancelled()
             monitor.progress(
                 IngestProgress(
@@ -174,6 +178,27 @@ private struct Ingestion {
             notes: reader.notes)
     }
 
+    /// What the checkpoint grew out of: its parent, else the run's step before, else whatever looks like it.
+    private func lineage(of reader: CheckpointReader) throws -> Lineage? {
+        let known = try store.read { transaction, tables -> Lineage? in
+            guard let parent = try parent(transaction, tables) else { return nil }
+            return try Lineage(reader, from: parent, transaction, tables)
+        }
+        return try known ?? Lineage.sketched(reader, store)
+    }
+
+    /// The snapshot named as parent, else the one at the run's step before this.
+    private func parent<T: Transaction & ~Copyable>(_ transaction: borrowing T, _ tables: Tables) throws -> ContentID? {
+        if let parent = options.parent { return try Ref.resolve(parent, transaction, tables) }
+        var previous: ContentID?
+        try transaction.steps(tables, of: run) { _, step, record in
+            guard step < self.step else { return false }
+            previous = record.snapshot
+            return true
+        }
+        return previous
+    }
+
     /// Makes the snapshot visible at its step. Returns the run's head before.
     private func commit(
         _ id: ContentID, _ record: SnapshotRecord, _ parts: [PartManifest],
@@ -191,13 +216,7 @@ private struct Ingestion {
             try transaction.checkRemovable(tables, standing.snapshot, "\(run)@\(step)")
         }
         try transaction.adopt(tables, id, record, parts)
-        var previous: ContentID?
-        try transaction.steps(tables, of: run) { _, step, record in
-            guard step < self.step else { return false }
-            previous = record.snapshot
-            return true
-        }
-        let parent = try options.parent.map { ref in try Ref.resolve(ref, transaction, tables) } ?? previous
+        let parent = try parent(transaction, tables)
         let leftOut = options.keepsOptimizer ? [] : source.files.filter { $0.part == .optimizer }
         let step = StepRecord(
             snapshot: id, parent: parent, ingested: FileSystem.now(), source: source.path,

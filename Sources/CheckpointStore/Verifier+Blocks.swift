@@ -60,9 +60,8 @@ extension Verifier {
                 guard header.rawCount <= BlockCoder.maximumBlockBytes else {
                     return ("block \(id) says it holds \(header.rawCount) bytes", 0, UInt64(record.count))
                 }
-                let target = UnsafeMutableRawBufferPointer(rebasing: lane.raw[..<header.rawCount])
-                try lane.coder.unpack(packed, into: target)
-                let isRight = ContentID.hash(of: UnsafeRawBufferPointer(target)) == id
+                let raw = try transaction.blockBytes(tables, id, count: header.rawCount, lane)
+                let isRight = ContentID.hash(of: raw) == id
                 return (isRight ? nil : "block \(id) does not match its id", UInt64(header.rawCount), UInt64(record.count))
             } catch let error as StoreError {
                 return (error.reason.replacing("store: ", with: ""), 0, UInt64(record.count))

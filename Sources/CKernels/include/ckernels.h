@@ -7,6 +7,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "delta_kernels.h"
 #include "diff_kernels.h"
 #include "platform.h"
 #include "sha256.h"
@@ -28,6 +29,14 @@ typedef struct ck_kernels {
     ck_compare_fn *compare_f16;
     ck_compare_fn *compare_f32;
     ck_compare_fn *compare_f64;
+    ck_delta_top_fn *delta_top;
+    ck_delta_model_fn *delta_model;
+    ck_delta_contexts_fn *delta_contexts;
+    ck_delta_restore_fn *delta_restore;
+    ck_delta_put_extra_fn *delta_put_extra;
+    ck_delta_take_extra_fn *delta_take_extra;
+    ck_rans_encode_fn *rans_encode;
+    ck_rans_decode_fn *rans_decode;
 } ck_kernels;
 
 /* The portable kernels: the reference that the others are tested against. */

@@ -4,10 +4,11 @@ import CheckpointStore
 
 /// `--pack`.
 enum PackingChoice: String, ExpressibleByArgument, CaseIterable {
-    case dense, raw
+    case delta, dense, raw
 
     var packing: Packing {
         switch self {
+        case .delta: .delta
         case .dense: .dense
         case .raw: .raw
         }
@@ -38,8 +39,8 @@ struct Ingest: ParsableCommand {
     var parent: String?
     @Flag(help: "Pin the snapshots: they keep an image and are never removed.")
     var pin = false
-    @Option(help: "How blocks are kept: packed, or raw to be read in place.")
-    var pack: PackingChoice = .dense
+    @Option(help: "How blocks are kept: packed against the snapshot before, packed by themselves, or raw to be read in place.")
+    var pack: PackingChoice = .delta
     @Flag(name: .customLong("no-optimizer"), help: "Leave the optimizer's state out.")
     var leavesOptimizer = false
     @Flag(name: .customLong("no-image"), help: "Make no image of the newest snapshot.")

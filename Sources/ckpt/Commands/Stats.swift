@@ -30,6 +30,8 @@ struct Stats: ParsableCommand {
         switch codec {
         case 0: "raw"
         case 1: "dense"
+        case 2: "delta"
+        case 3: "palette"
         default: "codec \(codec)"
         }
     }
