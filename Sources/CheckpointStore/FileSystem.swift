@@ -93,6 +93,14 @@ final class OpenFile: Sendable {
         }
     }
 
+    /// Makes every further write to the descriptor fail, whoever has it: the way to stop a library that writes to it.
+    func refuseWrites() throws {
+        let unwritable = open("/dev/null", O_RDONLY | O_CLOEXEC)
+        guard unwritable >= 0 else { throw FileSystem.failure("open", "/dev/null") }
+        defer { close(unwritable) }
+        guard dup2(unwritable, descriptor) >= 0 else { throw FileSystem.failure("stop", path) }
+    }
+
     func resize(to size: UInt64) throws {
         guard ftruncate(descriptor, off_t(size)) == 0 else { throw FileSystem.failure("resize", path) }
     }

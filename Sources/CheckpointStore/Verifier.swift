@@ -4,6 +4,8 @@ internal import LMDB
 /// Checks the records of one consistent view of a store.
 final class Verifier {
     let store: Store
+    /// What is checked; not always what `current` names.
+    private let generation: Generation
     let depth: VerifyDepth
     let monitor: Monitor
     let progress: (ByteProgress) -> Void
@@ -20,15 +22,18 @@ final class Verifier {
     /// Raw bytes of each block, as its count says.
     private var rawSizes: [ContentID: UInt32] = [:]
 
-    init(store: Store, depth: VerifyDepth, monitor: Monitor, progress: @escaping (ByteProgress) -> Void) {
+    init(
+        store: Store, generation: Generation, depth: VerifyDepth, monitor: Monitor,
+        progress: @escaping (ByteProgress) -> Void
+    ) {
         self.store = store
+        self.generation = generation
         self.depth = depth
         self.monitor = monitor
         self.progress = progress
     }
 
     func run(_ report: inout VerifyReport) throws {
-        let generation = store.openGeneration
         let transaction = try generation.environment.beginRead()
         let tables = generation.tables
         depthLimit = try Superblock.read(transaction, tables).depthLimit

@@ -17,7 +17,7 @@ import Darwin
     private static let shared: Result<Playground, any Error> = Result { try Playground(steps: 3) }
 
     private static let commands = [
-        "init", "stats", "verify", "ingest", "log", "show", "diff", "rm", "tag", "pin", "unpin", "export", "path", "cat",
+        "init", "stats", "verify", "compact", "ingest", "log", "show", "diff", "rm", "tag", "pin", "unpin", "export", "path", "cat",
     ]
 
     @Test(arguments: commands) func help(_ command: String) throws {
@@ -74,7 +74,7 @@ import Darwin
 
     @Test(arguments: [
         ["show", "r"], ["log"], ["rm", "r"], ["export", "r", "x"], ["cat", "r:t"], ["path", "r"], ["pin", "r"], ["unpin", "r"],
-        ["tag"], ["stats"], ["verify"], ["ingest", "/etc/hostname"],
+        ["tag"], ["stats"], ["verify"], ["compact"], ["ingest", "/etc/hostname"],
     ]) func noStore(_ arguments: [String]) throws {
         let directory = try TemporaryDirectory()
         try expectFailure(66, arguments, directory.path)
@@ -163,7 +163,7 @@ import Darwin
         let store = ["--store", playground.store, "--json"]
         for arguments in [
             ["init", directory + "/another"], ["tag", "best", "out@1"], ["tag"], ["pin", "out@1"], ["path", "out@1"], ["unpin", "out@1"],
-            ["tag", "-d", "best"], ["export", "out@1", directory + "/export"], ["verify"], ["verify", "--quick"], ["rm", "out@1"], ["stats"], ["log"],
+            ["tag", "-d", "best"], ["export", "out@1", directory + "/export"], ["verify"], ["verify", "--quick"], ["rm", "out@1"], ["compact"], ["stats"], ["log"],
         ] {
             let outcome = try Command.run(arguments + (arguments[0] == "init" ? ["--json"] : store))
             #expect(outcome.status == 0, "\(outcome)")
@@ -202,6 +202,17 @@ import Darwin
         }
         let verify = try Command.run(["verify", "--store", playground.store])
         #expect(verify.status == 2 && verify.output.contains("data.mdb"))
+    }
+
+    @Test func compactSaysHowMuchItFreed() throws {
+        let playground = try Playground(steps: 3)
+        let store = ["--store", playground.store]
+        #expect(try Command.run(["rm", "out@1"] + store).status == 0)
+        let json = try #require(try Command.run(["compact", "--json"] + store).json() as? [String: Any])
+        let (before, after) = (try #require(json["before_bytes"] as? Int), try #require(json["after_bytes"] as? Int))
+        #expect(after < before && json["generation"] as? Int == 2)
+        let text = try Command.run(["compact", "--bytes"] + store)
+        #expect(text.status == 0 && text.errors == "" && text.output == "gen-3: \(after) -> \(after)\n", "\(text)")
     }
 
     @Test func storeIsFoundUpward() throws {
