@@ -12,6 +12,8 @@ public struct ExportResult: Sendable {
     public var directory: String
     public var files: Int
     public var bytes: UInt64
+    /// Parts of the snapshot that were dropped, and so are not among the files.
+    public var dropped: [PartKind]
 }
 
 extension Store {
@@ -52,7 +54,8 @@ extension Store {
             }
             try FileSystem.syncDirectory(parent)
             return ExportResult(
-                id: snapshot.id, directory: directory, files: files.count, bytes: files.reduce(0) { $0 + $1.size })
+                id: snapshot.id, directory: directory, files: files.count, bytes: files.reduce(0) { $0 + $1.size },
+                dropped: snapshot.dropped.map(\.kind))
         }
     }
 

@@ -135,7 +135,7 @@ final class Verifier {
             guard let record = try? SnapshotRecord(value, what: "snapshot \(id)"),
                 ContentID.hash(of: record.manifest.encoded()) == id
             else { return report("snapshot \(id) does not match its id") }
-            let here = record.manifest.parts.filter { !record.dropped.contains($0.kind) }
+            let here = record.here
             for part in here {
                 use(.part, part.id)
                 if let kind = parts[part.id]?.kind, kind != part.kind { report("snapshot \(id) takes \(kind) for \(part.kind)") }

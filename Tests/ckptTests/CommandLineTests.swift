@@ -52,7 +52,7 @@ import Darwin
 
     @Test(arguments: [
         ["ingest"], ["ingest", "a", "b", "--step", "3"], ["ingest", "a", "--step", "-3"], ["ingest", "a", "--step", "x"],
-        ["ingest", "a", "--pack", "zip"], ["show"], ["show", "a", "b"], ["diff", "a"], ["diff", "a", "b", "--limit", "-1"],
+        ["ingest", "a", "--pack", "zip"], ["ingest", "a", "--optimizer-keep", "0"], ["show"], ["show", "a", "b"], ["diff", "a"], ["diff", "a", "b", "--limit", "-1"],
         ["diff", "a", "b", "--by", "size"], ["tag", "a"], ["tag", "-d"], ["tag", "-d", "a", "b"], ["log", "--nonsense"],
         ["cat", "r"], ["cat", ":x"], ["export", "r"], ["stats", "--lock-timeout", "-1"], ["verify", "x"], ["--json"], ["rm"],
     ]) func usage(_ arguments: [String]) throws {
@@ -247,6 +247,26 @@ import Darwin
         #expect(try Command.run(["log"] + store).output.contains("optimizer left out"))
         let show = try #require(try Command.run(["show", "out@4", "--json"] + store).json() as? [String: Any])
         #expect((show["steps"] as? [[String: Any]])?.first?["optimizer_left_out_files"] as? Int == 1)
+    }
+
+    @Test func droppedOptimizersAreShown() throws {
+        let playground = try Playground(steps: 2)
+        let store = ["--store", playground.store]
+        let text = try Command.run(["ingest", playground.source, "--optimizer-keep", "1"] + store)
+        #expect(text.status == 0 && text.output.contains("optimizer dropped: out@1\n"), "\(text)")
+        try FakeTrainer.write(step: 3, seed: 3, to: playground.source)
+        let json = try Command.run(["ingest", playground.source, "--optimizer-keep", "1", "--json"] + store).jsonLines()
+        #expect(json.compactMap { $0["dropped_optimizers"] as? [String] } == [[], [], ["out@2"]])
+
+        #expect(try Command.run(["show", "out@1"] + store).output.contains("optimizer dropped"))
+        #expect(try Command.run(["log"] + store).output.split(separator: "\n").filter { $0.contains("optimizer dropped") }.count == 2)
+        for arguments in [["export", "out@1", playground.directory.path + "/export"], ["path", "out@1"]] {
+            let outcome = try Command.run(arguments + store)
+            #expect(outcome.status == 0 && outcome.errorLines.count == 1 && outcome.errors.contains("optimizer of out@1 was dropped"), "\(outcome)")
+        }
+        let whole = try Command.run(["path", "out@3"] + store)
+        #expect(whole.status == 0 && whole.errors == "")
+        #expect(try Command.run(["verify"] + store).status == 0)
     }
 
     @Test func namesWithControlCharactersStayOnOneLine() throws {

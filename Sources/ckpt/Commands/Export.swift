@@ -20,10 +20,11 @@ struct Export: ParsableCommand {
             Console.progress { meter.line("export", progress.doneBytes, progress.totalBytes) }
         }
         Console.endProgress()
+        Console.noteDropped(result.dropped, of: ref)
         if options.json {
             let json: JSONOutput = [
                 "id": .string("\(result.id)"), "directory": .string(result.directory), "files": .int(result.files),
-                "raw_bytes": .unsigned(result.bytes),
+                "raw_bytes": .unsigned(result.bytes), "dropped": .strings(result.dropped.map { "\($0)" }),
             ]
             Console.print(json.text)
         } else {
