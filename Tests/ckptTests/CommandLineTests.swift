@@ -122,7 +122,14 @@ import Darwin
         for name in ["raw_bytes", "packed_bytes", "image_bytes", "store_bytes", "snapshots", "blocks"] {
             #expect(stats[name] is Int, "\(name)")
         }
-        #expect(stats["snapshots"] as? Int == 3)
+        #expect(stats["snapshots"] as? Int == 3 && stats["runs"] as? Int == 1)
+        #expect(stats["hidden_blocks"] as? Int == 0 && stats["hidden_bytes"] as? Int == 0)
+        let run = try #require((stats["by_run"] as? [[String: Any]])?.first)
+        #expect(run["run"] as? String == "out" && run["snapshots"] as? Int == 3)
+        #expect(run["raw_bytes"] as? Int == stats["raw_bytes"] as? Int)
+        #expect(run["packed_bytes"] as? Int == stats["packed_bytes"] as? Int && run["shared_bytes"] as? Int == 0)
+        #expect((run["image_bytes"] as? Int ?? 0) > 0)
+        #expect(try Command.run(["stats", "--store", store]).output.contains("\nRUN  SNAPSHOTS"))
     }
 
     @Test func logAndShowAsJSON() throws {
