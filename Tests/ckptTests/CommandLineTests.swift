@@ -250,7 +250,7 @@ import Darwin
         let checkpoint = try FakeTrainer.write(step: 4, seed: 4, to: playground.source)
         let store = ["--store", playground.store]
         #expect(try Command.run(["ingest", checkpoint, "--no-optimizer"] + store).status == 0)
-        #expect(try Command.run(["show", "out@4"] + store).output.contains("optimizer left out: 1 files"))
+        #expect(try Command.run(["show", "out@4"] + store).output.contains("optimizer left out: 1 file,"))
         #expect(try Command.run(["log"] + store).output.contains("optimizer left out"))
         let show = try #require(try Command.run(["show", "out@4", "--json"] + store).json() as? [String: Any])
         #expect((show["steps"] as? [[String: Any]])?.first?["optimizer_left_out_files"] as? Int == 1)

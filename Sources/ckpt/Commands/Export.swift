@@ -28,7 +28,7 @@ struct Export: ParsableCommand {
             ]
             Console.print(json.text)
         } else {
-            Console.print("\(result.directory): \(result.files) files, \(Format.bytes(result.bytes)), snapshot \(result.id.short)")
+            Console.print("\(result.directory): \(Format.count(result.files, "file")), \(Format.bytes(result.bytes)), snapshot \(result.id.short)")
         }
     }
 }

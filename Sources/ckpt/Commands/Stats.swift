@@ -21,10 +21,10 @@ struct Stats: ParsableCommand {
         var table = TextTable([.init(title: ""), .init(title: "", isNumber: true), .init(title: "")])
         table.add(["snapshots", "\(stats.snapshots)", "in \(Format.count(stats.runs, "run"))"])
         table.add(["as ingested", Format.bytes(stats.rawBytes), "what their files would take"])
-        table.add(["distinct", Format.bytes(stats.uniqueBytes), "in \(stats.blocks) blocks of \(stats.tensors) tensors"])
+        table.add(["distinct", Format.bytes(stats.uniqueBytes), "in \(Format.count(stats.blocks, "block")) of \(Format.count(stats.tensors, "tensor"))"])
         table.add(["packed", Format.bytes(stats.packedBytes), "\(Format.percent(stats.packedBytes, of: stats.rawBytes)) of what was ingested"])
         for (codec, share) in stats.codecs.sorted(by: { $0.key < $1.key }) {
-            table.add(["  \(name(codec))", Format.bytes(share.packedBytes), "\(share.blocks) blocks, from \(Format.bytes(share.rawBytes))"])
+            table.add(["  \(name(codec))", Format.bytes(share.packedBytes), "\(Format.count(share.blocks, "block")), from \(Format.bytes(share.rawBytes))"])
         }
         if stats.hiddenBlocks > 0 {
             table.add(["  hidden", Format.bytes(stats.hiddenBytes), "\(Format.count(stats.hiddenBlocks, "block")) kept for others packed against them"])

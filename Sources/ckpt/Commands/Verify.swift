@@ -32,7 +32,7 @@ struct Verify: ParsableCommand {
         var checked = "\(Format.count(report.snapshots, "snapshot")), \(Format.count(report.blocks, "block"))"
         if !quick { checked += " (\(Format.bytes(report.bytes)) decoded and hashed), \(Format.count(report.images, "image"))" }
         checked += ", \(report.pages) pages"
-        if report.pending > 0 { lines.append("\(report.pending) unfinished ingests; the next writer releases what they staged") }
+        if report.pending > 0 { lines.append("\(Format.count(report.pending, "unfinished ingest")); the next writer releases what they staged") }
         lines.append(report.problems.isEmpty ? "whole: \(checked)" : "\(Format.count(report.problems.count, "problem")) in \(checked)")
         return lines.joined(separator: "\n")
     }
