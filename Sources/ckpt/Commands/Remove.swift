@@ -6,7 +6,10 @@ struct Remove: ParsableCommand {
         commandName: "rm", abstract: "Remove a snapshot from its run, or (by tag or id) from all runs.",
         discussion: """
             What no other snapshot uses is freed inside the store's file, to be used again by later ingests; ckpt compact
-            makes the file itself smaller. Pinned and tagged snapshots are refused.
+            makes the file itself smaller.
+
+            A snapshot that is pinned or tagged is refused while it stands at no other step: first ckpt unpin REF, or
+            ckpt tag -d TAG.
 
             \(ExitStatus.table)
             """)
