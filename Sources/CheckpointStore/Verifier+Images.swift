@@ -7,7 +7,7 @@ extension Verifier {
         var ids: [ContentID] = []
         try forEach(.image, transaction, tables) { key, _ in
             let id = try ContentID(key)
-            // An image is a cache: one that somebody removed whole is made again when it is wanted.
+            // One that somebody removed whole has been noted.
             if FileSystem.status(ImageWriter.path(store.path, id)) != nil { ids.append(id) }
         }
         for id in ids {

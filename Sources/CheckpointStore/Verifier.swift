@@ -17,6 +17,7 @@ final class Verifier {
     var tensors: [ContentID: TensorRecord] = [:]
     var parts: [ContentID: PartManifest] = [:]
     var problems: [StoreProblem] = []
+    private var notes: [String] = []
     private var reported: Set<String> = []
     private var depthLimit: UInt8 = 0
     /// Raw bytes of each block, as its count says.
@@ -50,6 +51,7 @@ final class Verifier {
         if depth == .full { report.images = try checkImages(transaction, tables) }
         try attribute(transaction, tables)
         report.problems += problems
+        report.notes += notes
     }
 
     func use(_ kind: Kind, _ id: ContentID, by count: UInt64 = 1) {
@@ -192,11 +194,20 @@ final class Verifier {
         for kind in [Kind.tag, .pin, .image, .source, .superblock] {
             try forEach(kind, transaction, tables) { key, value in
                 try checkForm(kind, key, value)
+                if kind == .image { try noteMissingImage(ContentID(key)) }
                 guard let id = try snapshotNamed(by: kind, key, value), try !transaction.contains(tables[.snapshot], id.bytes)
                 else { return }
                 report("\(kind) \(Checksum.name(kind, key)): snapshot \(id) is missing")
             }
         }
+    }
+
+    /// An image is a cache: one that somebody removed is made again when it is wanted.
+    private func noteMissingImage(_ id: ContentID) throws {
+        guard FileSystem.status(ImageWriter.path(store.path, id)) == nil else { return }
+        // Unless it was dropped since the check began.
+        let isRecorded = try store.read { transaction, tables in try transaction.contains(tables[.image], id.bytes) }
+        if isRecorded { notes.append("images/\(id.short): recorded, but not there; ckpt path \(id.short) makes it again") }
     }
 
     private func snapshotNamed(by kind: Kind, _ key: [UInt8], _ value: [UInt8]) throws -> ContentID? {

@@ -39,6 +39,8 @@ public struct StoreProblem: Sendable, CustomStringConvertible {
 /// What `verify` found.
 public struct VerifyReport: Sendable {
     public var problems: [StoreProblem] = []
+    /// No damage, but worth knowing: an image that somebody removed.
+    public var notes: [String] = []
     public var snapshots = 0
     public var blocks = 0
     /// Raw bytes of the blocks that were decoded and hashed.

@@ -188,6 +188,12 @@ import Darwin
         let report = try #require(try whole.json() as? [String: Any])
         #expect(whole.status == 0 && report["ok"] as? Bool == true && (report["problems"] as? [Any])?.isEmpty == true)
         let image = try Command.run(["path", "out", "--store", playground.store]).output.trimmingCharacters(in: .newlines)
+        try FileManager.default.moveItem(atPath: image, toPath: playground.directory.path + "/moved")
+        for arguments in [["verify"], ["verify", "--quick"]] {
+            let missing = try Command.run(arguments + ["--store", playground.store])
+            #expect(missing.status == 0 && missing.output.hasPrefix("note: images/") && missing.output.contains("whole: "), "\(missing)")
+        }
+        try FileManager.default.moveItem(atPath: playground.directory.path + "/moved", toPath: image)
         try FileTree.write("short", to: image + "/model.safetensors")
         let damaged = try Command.run(["verify", "--json", "--store", playground.store])
         #expect(damaged.status == 2)
