@@ -125,6 +125,12 @@ enum FileSystem {
         return FileStatus(status)
     }
 
+    /// Whether `path` itself is a symbolic link, wherever it leads.
+    static func isLink(_ path: String) -> Bool {
+        var status = stat()
+        return lstat(path, &status) == 0 && status.st_mode & S_IFMT == S_IFLNK
+    }
+
     static func makeDirectory(_ path: String) throws {
         guard mkdir(path, 0o755) == 0 || errno == EEXIST else { throw failure("make directory", path) }
     }

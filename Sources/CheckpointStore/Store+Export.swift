@@ -36,6 +36,10 @@ extension Store {
                 throw StoreError(
                     .noSuchRef, "\(ref): no file matches \"\(only ?? "*")\"", hint: "its files: \(first), ...; ckpt show \(ref)")
             }
+            guard !FileSystem.isLink(directory) else {
+                let leads = FileSystem.status(directory) == nil ? "a link to nothing" : "a link"
+                throw StoreError(.conflict, "\(directory): \(leads), which is not replaced", hint: "name the new directory itself")
+            }
             if let status = FileSystem.status(directory), try !status.isDirectory || !FileSystem.list(directory).isEmpty {
                 throw StoreError(.conflict, "\(directory): exists already", hint: "export writes a new directory; nothing is overwritten")
             }
