@@ -22,8 +22,8 @@ extension Store {
             try checkNames(options, sources)
             try checkOptimizerKeep(options)
             let unchanged = options.rehashes ? [:] : try unchangedSources(sources, options)
-            let isDone = try unchanged.count == sources.count && !unchanged.values.contains { result in
-                try options.optimizerKeep.map { keep in try hasUnwantedOptimizers(result.run, keep: keep) } ?? false
+            let isDone = try unchanged.count == sources.count && !Set(unchanged.values.map(\.run)).contains { run in
+                try options.optimizerKeep.map { keep in try hasUnwantedOptimizers(run, keep: keep) } ?? false
             }
             if isDone, options.tags.isEmpty, !options.pin {
                 for source in sources { monitor.finished(unchanged[source.path]!) }
@@ -89,6 +89,8 @@ extension Store {
         _ sources: [CheckpointSource], unchanged: [String: IngestResult], _ options: IngestOptions, _ monitor: Monitor
     ) throws -> [IngestResult] {
         var results: [IngestResult] = []
+        /// Runs without optimizer states to drop, until something new comes in.
+        var thinned: Set<String> = []
         for (index, source) in sources.enumerated() {
             try monitor.checkCancelled()
             // Of many snapshots only the newest, the run's head to be, gets an image.
@@ -113,7 +115,9 @@ extension Store {
             let id = result.id
             let isPinned = try read { transaction, tables in try transaction.isPinned(tables, id) }
             if isPinned, result.image == nil { result.image = try makeImage(of: id) }
-            if let keep = options.optimizerKeep { result.droppedOptimizers = try dropOptimizers(result.run, keep: keep) }
+            if let keep = options.optimizerKeep, thinned.insert(result.run).inserted || result.outcome != .unchanged {
+                result.droppedOptimizers = try dropOptimizers(result.run, keep: keep)
+            }
             // What --replace took out, the image of the head before, and dropped optimizer states.
             try recover()
             monitor.finished(result)
