@@ -93,6 +93,14 @@ final class OpenFile: Sendable {
         }
     }
 
+    /// Makes every further write to the descriptor fail, whoever has it: the way to stop a library that writes to it.
+    func refuseWrites() throws {
+        let unwritable = open("/dev/null", O_RDONLY | O_CLOEXEC)
+        guard unwritable >= 0 else { throw FileSystem.failure("open", "/dev/null") }
+        defer { close(unwritable) }
+        guard dup2(unwritable, descriptor) >= 0 else { throw FileSystem.failure("stop", path) }
+    }
+
     func resize(to size: UInt64) throws {
         guard ftruncate(descriptor, off_t(size)) == 0 else { throw FileSystem.failure("resize", path) }
     }
@@ -115,6 +123,12 @@ enum FileSystem {
         var status = stat()
         guard stat(path, &status) == 0 else { return nil }
         return FileStatus(status)
+    }
+
+    /// Whether `path` itself is a symbolic link, wherever it leads.
+    static func isLink(_ path: String) -> Bool {
+        var status = stat()
+        return lstat(path, &status) == 0 && status.st_mode & S_IFMT == S_IFLNK
     }
 
     static func makeDirectory(_ path: String) throws {

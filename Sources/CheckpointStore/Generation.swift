@@ -31,6 +31,20 @@ struct Generation: Sendable {
         return number
     }
 
+    /// Opens the generation that `current` names; the next one when it is compacted away in between.
+    static func openCurrent(_ store: String) throws -> Generation {
+        var number = try current(store)
+        while true {
+            do {
+                return try open(store, number)
+            } catch {
+                let next = try current(store)
+                guard next != number else { throw error }
+                number = next
+            }
+        }
+    }
+
     /// Opens generation `number` and checks that this version can read it.
     static func open(_ store: String, _ number: Int) throws -> Generation {
         let path = path(store, number)
@@ -62,18 +76,22 @@ struct Generation: Sendable {
     static func create(_ store: String, _ number: Int) throws {
         let path = path(store, number)
         try FileSystem.makeDirectory(path)
-        let environment = try Environment.open(path: path)
-        let transaction = try environment.beginWrite()
-        let tables = try Tables(transaction)
-        try transaction.putRecord(tables, .superblock, Superblock.key, Superblock.new().encoded)
-        try transaction.commit()
+        do {
+            let environment = try Environment.open(path: path)
+            let transaction = try environment.beginWrite()
+            let tables = try Tables(transaction)
+            try transaction.putRecord(tables, .superblock, Superblock.key, Superblock.new().encoded)
+            try transaction.commit()
+        }
         try reserveLockFile(path + "/lock.mdb")
         try FileSystem.syncDirectory(path)
     }
 
     /// LMDB maps its lock file sparse and writable: on a full disk, taking a reader slot in a hole of it would
     /// be SIGBUS. Its blocks are taken now.
-    private static func reserveLockFile(_ path: String) throws {
+    ///
+    /// Not while this process has the environment open: closing the file would drop its lock on it.
+    static func reserveLockFile(_ path: String) throws {
         #if os(Linux)
         guard let size = FileSystem.status(path)?.size else { return }
         let file = try OpenFile(locking: path)

@@ -14,6 +14,9 @@ public struct IngestOptions: Sendable {
     public var packing = Packing.delta
     /// Whether optimizer state is kept.
     public var keepsOptimizer = true
+    /// After each snapshot, the optimizer state of all but the last so many steps of its run is dropped (tagged and pinned
+    /// snapshots keep theirs); nil: all stays. At least 1: a run's head stays whole.
+    public var optimizerKeep: Int?
     /// Whether the newest snapshot gets an image.
     public var makesImage = true
     /// Put the new bytes in the place of a snapshot of the same run and step.
@@ -50,6 +53,8 @@ public struct IngestResult: Sendable {
     public var image: String?
     /// Things worth saying: files kept without a look inside, values that were skipped.
     public var notes: [String]
+    /// Snapshots, as `run@step`, that lost their optimizer state by `IngestOptions.optimizerKeep`.
+    public var droppedOptimizers: [String] = []
 }
 
 /// How far an ingest has come.

@@ -67,10 +67,11 @@ extension Store {
     /// Slices for a full disk: their pages fit into the ballast.
     private static let smallSlice = 32
 
-    /// Releases what pending records list and removes unfinished images. Under the store lock only.
+    /// Releases what pending records list and removes unfinished images and old generations. Under the store lock only.
     func recover() throws {
         try releasePending()
         try removeStrayImages()
+        try removeOldGenerations()
     }
 
     /// Releases all pending records, slice by slice, on a full disk too.

@@ -55,7 +55,7 @@ enum Ref {
             throw StoreError(.noSuchRef, "\(text): no run \"\(run)\"", hint: "ckpt log lists the runs")
         }
         guard back < snapshots.count else {
-            throw StoreError(.noSuchRef, "\(text): run \"\(run)\" has only \(snapshots.count) snapshots")
+            throw StoreError(.noSuchRef, "\(text): run \"\(run)\" has only \(snapshots.count) snapshot\(snapshots.count == 1 ? "" : "s")")
         }
         return snapshots[snapshots.count - 1 - back]
     }

@@ -156,8 +156,7 @@ extension Store {
             guard let record = try transaction.snapshotRecord(tables, id) else {
                 throw StoreError(.noSuchRef, "\(id): no such snapshot")
             }
-            let here = record.manifest.parts.filter { !record.dropped.contains($0.kind) }
-            let parts = try here.map { part in
+            let parts = try record.here.map { part in
                 try manifests.part(part.id) {
                     guard let manifest = try transaction.partManifest(tables, part.id) else {
                         throw StoreError(.damaged, "store: part \(part.id) is missing", hint: "run ckpt verify")

@@ -17,6 +17,9 @@ struct SnapshotRecord: Equatable {
         rawBytes = parts.reduce(0) { $0 + $1.byteCount }
     }
 
+    /// Parts that were not dropped.
+    var here: [SnapshotManifest.Part] { manifest.parts.filter { !dropped.contains($0.kind) } }
+
     /// Bit n for the part of kind n.
     private static func mask(_ parts: Set<PartKind>) -> UInt8 { parts.reduce(0) { $0 | 1 << $1.rawValue } }
 

@@ -12,6 +12,8 @@ public struct ExportResult: Sendable {
     public var directory: String
     public var files: Int
     public var bytes: UInt64
+    /// Parts of the snapshot that were dropped, and so are not among the files.
+    public var dropped: [PartKind]
 }
 
 extension Store {
@@ -34,6 +36,10 @@ extension Store {
                 throw StoreError(
                     .noSuchRef, "\(ref): no file matches \"\(only ?? "*")\"", hint: "its files: \(first), ...; ckpt show \(ref)")
             }
+            guard !FileSystem.isLink(directory) else {
+                let leads = FileSystem.status(directory) == nil ? "a link to nothing" : "a link"
+                throw StoreError(.conflict, "\(directory): \(leads), which is not replaced", hint: "name the new directory itself")
+            }
             if let status = FileSystem.status(directory), try !status.isDirectory || !FileSystem.list(directory).isEmpty {
                 throw StoreError(.conflict, "\(directory): exists already", hint: "export writes a new directory; nothing is overwritten")
             }
@@ -52,7 +58,8 @@ extension Store {
             }
             try FileSystem.syncDirectory(parent)
             return ExportResult(
-                id: snapshot.id, directory: directory, files: files.count, bytes: files.reduce(0) { $0 + $1.size })
+                id: snapshot.id, directory: directory, files: files.count, bytes: files.reduce(0) { $0 + $1.size },
+                dropped: snapshot.dropped.map(\.kind))
         }
     }
 

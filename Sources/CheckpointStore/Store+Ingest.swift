@@ -20,8 +20,12 @@ extension Store {
             let found = try CheckpointScan.checkpoints(at: path, asOne: options.step != nil, leavingOut: self.path)
             let sources = found.finished
             try checkNames(options, sources)
+            try checkOptimizerKeep(options)
             let unchanged = options.rehashes ? [:] : try unchangedSources(sources, options)
-            if unchanged.count == sources.count, options.tags.isEmpty, !options.pin {
+            let isDone = try unchanged.count == sources.count && !Set(unchanged.values.map(\.run)).contains { run in
+                try options.optimizerKeep.map { keep in try hasUnwantedOptimizers(run, keep: keep) } ?? false
+            }
+            if isDone, options.tags.isEmpty, !options.pin {
                 for source in sources { monitor.finished(unchanged[source.path]!) }
                 if let refusal = found.refusal { throw refusal }
                 return sources.map { unchanged[$0.path]! }
@@ -49,6 +53,12 @@ extension Store {
             for tag in options.tags { try checkTagName(tag, transaction, tables) }
             if let parent = options.parent { _ = try Ref.resolve(parent, transaction, tables) }
         }
+    }
+
+    private func checkOptimizerKeep(_ options: IngestOptions) throws {
+        guard let keep = options.optimizerKeep, keep < 1 else { return }
+        throw StoreError(
+            .badInput, "\(keep) optimizer states to keep: a run's head keeps its own", hint: "--no-optimizer takes none in")
     }
 
     /// The sources that stand in the store with the same sizes, times and inodes.
@@ -79,6 +89,8 @@ extension Store {
         _ sources: [CheckpointSource], unchanged: [String: IngestResult], _ options: IngestOptions, _ monitor: Monitor
     ) throws -> [IngestResult] {
         var results: [IngestResult] = []
+        /// Runs without optimizer states to drop, until something new comes in.
+        var thinned: Set<String> = []
         for (index, source) in sources.enumerated() {
             try monitor.checkCancelled()
             // Of many snapshots only the newest, the run's head to be, gets an image.
@@ -100,8 +112,13 @@ extension Store {
                 }
             }
             try label(result.id, options)
-            if options.pin, result.image == nil { result.image = try makeImage(of: result.id) }
-            // What --replace took out, and the image of the head before.
+            let id = result.id
+            let isPinned = try read { transaction, tables in try transaction.isPinned(tables, id) }
+            if isPinned, result.image == nil { result.image = try makeImage(of: id) }
+            if let keep = options.optimizerKeep, thinned.insert(result.run).inserted || result.outcome != .unchanged {
+                result.droppedOptimizers = try dropOptimizers(result.run, keep: keep)
+            }
+            // What --replace took out, the image of the head before, and dropped optimizer states.
             try recover()
             monitor.finished(result)
             results.append(result)
@@ -163,8 +180,8 @@ private struct Ingestion {
             let parent = try commit(id, record, parts, transaction, tables)
             try dropImage(of: parent, transaction, tables)
             let isHead = try transaction.head(tables, of: run)?.record.snapshot == id
-            imagePath = try store.imagePath(id)
             // An image that is there may be in use, and has the same bytes.
+            imagePath = try transaction.contains(tables[.image], id.bytes) ? store.imagePath(id) : nil
             if imagePath == nil, let image, isHead || options.pin {
                 imagePath = try image.place(as: id)
                 try transaction.putRecord(tables, .image, id.bytes, ImageRecord(made: FileSystem.now()).encoded)
@@ -270,8 +287,9 @@ extension WriteTransaction {
                 try putCount(tables, .part, entry.id, CountRecord(count: 1))
             }
         }
-        // For a stored snapshot too: parts that had been dropped are back.
+        // For a stored snapshot too: parts that had been dropped are back, and its image lacks their files.
         try putRecord(tables, .snapshot, id.bytes, record.encoded)
+        if let dropped, !dropped.isEmpty { try delete(tables[.image], id.bytes) }
         if isStored {
             try retain(tables, .snapshot, id)
         } else {
@@ -288,7 +306,7 @@ extension WriteTransaction {
         guard try release(tables, .snapshot, id) else { return }
         try delete(tables[.image], id.bytes)
         var pending = Pending()
-        for part in record.manifest.parts where !record.dropped.contains(part.kind) {
+        for part in record.here {
             guard let manifest = try partManifest(tables, part.id) else {
                 throw StoreError(.damaged, "store: part \(part.id) is missing", hint: "run ckpt verify")
             }

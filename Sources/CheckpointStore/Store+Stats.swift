@@ -32,46 +32,98 @@ public struct StoreStats: Sendable {
     public var storeBytes: UInt64
     /// By the id of the codec.
     public var codecs: [UInt8: CodecShare]
+    /// By name.
+    public var byRun: [RunStats]
+    /// Blocks that are in no snapshot's tensors any more, and stay because others are packed against them.
+    public var hiddenBlocks: Int
+    public var hiddenBytes: UInt64
 }
 
 extension Store {
-    /// Counts what the store holds. O(blocks), reading only their counts.
+    /// Counts what the store holds. O(blocks), reading their counts and the tensors' lists of them.
     public func stats() throws(StoreError) -> StoreStats {
-        let history = try history()
-        return try throwingStoreErrors {
+        try throwingStoreErrors {
             var stats = StoreStats(
-                snapshots: history.count, runs: Set(history.map(\.run)).count,
-                rawBytes: history.reduce(0) { $0 + $1.rawBytes }, uniqueBytes: 0, packedBytes: 0, blocks: 0, tensors: 0,
-                imageBytes: 0, storeBytes: 0, codecs: [:])
+                snapshots: 0, runs: 0, rawBytes: 0, uniqueBytes: 0, packedBytes: 0, blocks: 0, tensors: 0,
+                imageBytes: 0, storeBytes: 0, codecs: [:], byRun: [], hiddenBlocks: 0, hiddenBytes: 0)
             try read { transaction, tables in
                 stats.tensors = try transaction.count(tables[.tensor])
-                try transaction.records(tables, .count, from: [Kind.block.rawValue]) { key, value in
-                    guard key.first == Kind.block.rawValue else { return false }
-                    let count = try CountRecord(value)
-                    stats.blocks += 1
-                    stats.uniqueBytes += UInt64(count.rawBytes)
-                    stats.packedBytes += UInt64(count.packedBytes)
-                    var share = stats.codecs[count.codec] ?? .init(blocks: 0, rawBytes: 0, packedBytes: 0)
-                    share.blocks += 1
-                    share.rawBytes += UInt64(count.rawBytes)
-                    share.packedBytes += UInt64(count.packedBytes)
-                    stats.codecs[count.codec] = share
-                    return true
-                }
+                var usage = try countBlocks(&stats, transaction, tables)
+                try countRuns(&stats, &usage, transaction, tables)
             }
-            stats.imageBytes = try Store.allocatedBytes(path + "/images")
-            stats.storeBytes = try Store.allocatedBytes(path)
+            stats.imageBytes = Store.allocatedBytes(path + "/images")
+            stats.storeBytes = Store.allocatedBytes(path)
             return stats
         }
     }
 
-    /// Bytes on disk of all files below `path`, as `du` counts them.
-    private static func allocatedBytes(_ path: String) throws -> UInt64 {
+    private func countBlocks(
+        _ stats: inout StoreStats, _ transaction: borrowing ReadTransaction, _ tables: Tables
+    ) throws -> RunUsage {
+        var usage = RunUsage()
+        var hasDeltas = false
+        try countRecords(.block, transaction, tables) { id, count in
+            stats.blocks += 1
+            stats.uniqueBytes += UInt64(count.rawBytes)
+            stats.packedBytes += UInt64(count.packedBytes)
+            var share = stats.codecs[count.codec] ?? .init(blocks: 0, rawBytes: 0, packedBytes: 0)
+            share.blocks += 1
+            share.rawBytes += UInt64(count.rawBytes)
+            share.packedBytes += UInt64(count.packedBytes)
+            stats.codecs[count.codec] = share
+            usage.addBlock(id, packedBytes: count.packedBytes)
+            if count.depth > 0 { hasDeltas = true }
+        }
+        try countRecords(.tensor, transaction, tables) { id, _ in usage.addTensor(id) }
+        guard hasDeltas else { return usage }
+        try countRecords(.block, transaction, tables) { id, count in
+            if count.depth > 0 { usage.setBases(try transaction.bases(tables, of: id), of: id) }
+        }
+        return usage
+    }
+
+    /// Visits the counts of a kind in the order of its ids.
+    private func countRecords(
+        _ kind: Kind, _ transaction: borrowing ReadTransaction, _ tables: Tables,
+        _ body: (_ id: ContentID, _ count: CountRecord) throws -> Void
+    ) throws {
+        try transaction.records(tables, .count, from: [kind.rawValue]) { key, value in
+            guard key.first == kind.rawValue else { return false }
+            try body(ContentID(Array(key.dropFirst())), CountRecord(value))
+            return true
+        }
+    }
+
+    private func countRuns(
+        _ stats: inout StoreStats, _ usage: inout RunUsage, _ transaction: borrowing ReadTransaction, _ tables: Tables
+    ) throws {
+        var images: [UInt64] = []
+        for run in try transaction.runNames(tables) {
+            var steps: [StepRecord] = []
+            try transaction.steps(tables, of: run) { _, _, record in
+                steps.append(record)
+                return true
+            }
+            try usage.follow(run, steps, transaction, tables)
+            images.append(Set(steps.map(\.snapshot)).reduce(0) { $0 + Store.allocatedBytes(ImageWriter.path(path, $1)) })
+        }
+        let result = usage.result
+        stats.byRun = result.runs
+        for index in images.indices { stats.byRun[index].imageBytes = images[index] }
+        stats.hiddenBlocks = result.hiddenBlocks
+        stats.hiddenBytes = result.hiddenBytes
+        stats.runs = result.runs.count
+        stats.snapshots = result.runs.reduce(0) { $0 + $1.snapshots }
+        stats.rawBytes = result.runs.reduce(0) { $0 + $1.rawBytes }
+    }
+
+    /// Bytes on disk of all files below `path`, as `du` counts them. What goes meanwhile counts for nothing.
+    private static func allocatedBytes(_ path: String) -> UInt64 {
         var status = stat()
         guard lstat(path, &status) == 0 else { return 0 }
         var bytes = UInt64(status.st_blocks) * 512
         if status.st_mode & S_IFMT == S_IFDIR {
-            for name in try FileSystem.list(path) { bytes += try allocatedBytes(path + "/" + name) }
+            for name in (try? FileSystem.list(path)) ?? [] { bytes += allocatedBytes(path + "/" + name) }
         }
         return bytes
     }

@@ -28,15 +28,21 @@ public final class Store: Sendable {
     /// True when the caller wants to stop waiting for it.
     let isCancelled: @Sendable () -> Bool
 
-    private let generation: Mutex<Generation>
+    /// The generation opened last, and what `current` looked like before it was read.
+    private struct Opened {
+        var generation: Generation
+        var current: FileStatus?
+    }
+
+    private let opened: Mutex<Opened>
     let manifests = ManifestCache()
     let maps = MappedFileCache()
 
-    private init(path: String, lockTimeout: Double, isCancelled: @escaping @Sendable () -> Bool, generation: Generation) {
+    private init(path: String, lockTimeout: Double, isCancelled: @escaping @Sendable () -> Bool, opened: Opened) {
         self.path = path
         self.lockTimeout = lockTimeout
         self.isCancelled = isCancelled
-        self.generation = Mutex(generation)
+        self.opened = Mutex(opened)
     }
 
     /// Makes an empty store in the directory `path`, which may exist but holds no store yet.
@@ -71,38 +77,44 @@ public final class Store: Sendable {
             guard let absolute = FileSystem.absolute(path) else {
                 throw StoreError(.noStore, "\(path): no store here", hint: "make one with: ckpt init \(path)")
             }
-            let generation = try Generation.open(absolute, Generation.current(absolute))
-            return Store(path: absolute, lockTimeout: lockTimeout, isCancelled: isCancelled, generation: generation)
+            let current = FileSystem.status(absolute + "/current")
+            let opened = Opened(generation: try Generation.openCurrent(absolute), current: current)
+            return Store(path: absolute, lockTimeout: lockTimeout, isCancelled: isCancelled, opened: opened)
         }
     }
 
     /// The generation `current` names, reopened when a compaction has replaced it.
+    ///
+    /// One `stat` when it has not: cheap enough for every read.
     func currentGeneration() throws -> Generation {
-        let number = try Generation.current(path)
-        return try generation.withLock { known in
-            if known.number != number { known = try Generation.open(path, number) }
-            return known
+        // Before the file is read: one that replaces it meanwhile looks otherwise.
+        let current = FileSystem.status(path + "/current")
+        return try opened.withLock { known in
+            if known.current != current || current == nil {
+                known = Opened(generation: try Generation.openCurrent(path), current: current)
+            }
+            return known.generation
         }
     }
 
-    /// The generation opened last, without a look at `current`: for reading.
-    var openGeneration: Generation { generation.withLock { $0 } }
+    /// The generation opened last, without a look at `current`: for what follows a read.
+    var openGeneration: Generation { opened.withLock { $0.generation } }
 
     /// Runs `body` on a consistent view of the store.
     func read<R>(_ body: (borrowing ReadTransaction, Tables) throws -> R) throws -> R {
-        let generation = openGeneration
+        let generation = try currentGeneration()
         let transaction = try generation.environment.beginRead()
         return try body(transaction, generation.tables)
     }
-
 
     /// Runs `body` in one write transaction and commits it. When `body` throws, nothing is changed.
     func write<R>(_ body: (borrowing WriteTransaction, Tables) throws -> R) throws -> R {
         let generation = try currentGeneration()
         let transaction = try generation.environment.beginWrite()
         guard try Generation.current(path) == generation.number else {
-            // Compacted between the two lines above; the next try sees the new generation.
+            // Compacted between the two lines above; the next try reads `current` anew.
             transaction.abort()
+            opened.withLock { $0.current = nil }
             return try write(body)
         }
         try Superblock.read(transaction, generation.tables).checkWritable()

@@ -74,7 +74,7 @@ extension Store {
     public func view(of name: String, in snapshot: Snapshot) throws(StoreError) -> TensorView {
         let entry = try snapshot.tensor(name)
         return try throwingStoreErrors {
-            let generation = openGeneration
+            let generation = try currentGeneration()
             let transaction = try generation.environment.beginRead()
             if try transaction.contains(generation.tables[.image], snapshot.id.bytes),
                 let map = try? maps.map(ImageWriter.path(path, snapshot.id) + "/" + entry.file)

@@ -7,7 +7,7 @@ extension Verifier {
         var ids: [ContentID] = []
         try forEach(.image, transaction, tables) { key, _ in
             let id = try ContentID(key)
-            // An image is a cache: one that somebody removed whole is made again when it is wanted.
+            // One that somebody removed whole has been noted.
             if FileSystem.status(ImageWriter.path(store.path, id)) != nil { ids.append(id) }
         }
         for id in ids {
@@ -15,7 +15,7 @@ extension Verifier {
             guard let bytes = try? transaction.record(tables, .snapshot, id.bytes),
                 let record = try? SnapshotRecord(bytes, what: "snapshot \(id)")
             else { continue }
-            for entry in record.manifest.parts where !record.dropped.contains(entry.kind) {
+            for entry in record.here {
                 for file in parts[entry.id]?.files ?? [] {
                     guard let problem = try checkImage(file, of: id) else { continue }
                     // One that was dropped while it was being read is no damage.

@@ -4,6 +4,8 @@ internal import LMDB
 /// Checks the records of one consistent view of a store.
 final class Verifier {
     let store: Store
+    /// What is checked; not always what `current` names.
+    private let generation: Generation
     let depth: VerifyDepth
     let monitor: Monitor
     let progress: (ByteProgress) -> Void
@@ -15,20 +17,24 @@ final class Verifier {
     var tensors: [ContentID: TensorRecord] = [:]
     var parts: [ContentID: PartManifest] = [:]
     var problems: [StoreProblem] = []
+    private var notes: [String] = []
     private var reported: Set<String> = []
     private var depthLimit: UInt8 = 0
     /// Raw bytes of each block, as its count says.
     private var rawSizes: [ContentID: UInt32] = [:]
 
-    init(store: Store, depth: VerifyDepth, monitor: Monitor, progress: @escaping (ByteProgress) -> Void) {
+    init(
+        store: Store, generation: Generation, depth: VerifyDepth, monitor: Monitor,
+        progress: @escaping (ByteProgress) -> Void
+    ) {
         self.store = store
+        self.generation = generation
         self.depth = depth
         self.monitor = monitor
         self.progress = progress
     }
 
     func run(_ report: inout VerifyReport) throws {
-        let generation = store.openGeneration
         let transaction = try generation.environment.beginRead()
         let tables = generation.tables
         depthLimit = try Superblock.read(transaction, tables).depthLimit
@@ -45,6 +51,7 @@ final class Verifier {
         if depth == .full { report.images = try checkImages(transaction, tables) }
         try attribute(transaction, tables)
         report.problems += problems
+        report.notes += notes
     }
 
     func use(_ kind: Kind, _ id: ContentID, by count: UInt64 = 1) {
@@ -130,7 +137,7 @@ final class Verifier {
             guard let record = try? SnapshotRecord(value, what: "snapshot \(id)"),
                 ContentID.hash(of: record.manifest.encoded()) == id
             else { return report("snapshot \(id) does not match its id") }
-            let here = record.manifest.parts.filter { !record.dropped.contains($0.kind) }
+            let here = record.here
             for part in here {
                 use(.part, part.id)
                 if let kind = parts[part.id]?.kind, kind != part.kind { report("snapshot \(id) takes \(kind) for \(part.kind)") }
@@ -187,11 +194,20 @@ final class Verifier {
         for kind in [Kind.tag, .pin, .image, .source, .superblock] {
             try forEach(kind, transaction, tables) { key, value in
                 try checkForm(kind, key, value)
+                if kind == .image { try noteMissingImage(ContentID(key)) }
                 guard let id = try snapshotNamed(by: kind, key, value), try !transaction.contains(tables[.snapshot], id.bytes)
                 else { return }
                 report("\(kind) \(Checksum.name(kind, key)): snapshot \(id) is missing")
             }
         }
+    }
+
+    /// An image is a cache: one that somebody removed is made again when it is wanted.
+    private func noteMissingImage(_ id: ContentID) throws {
+        guard FileSystem.status(ImageWriter.path(store.path, id)) == nil else { return }
+        // Unless it was dropped since the check began.
+        let isRecorded = try store.read { transaction, tables in try transaction.contains(tables[.image], id.bytes) }
+        if isRecorded { notes.append("images/\(id.short): recorded, but not there; ckpt path \(id.short) makes it again") }
     }
 
     private func snapshotNamed(by kind: Kind, _ key: [UInt8], _ value: [UInt8]) throws -> ContentID? {

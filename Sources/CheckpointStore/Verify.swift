@@ -39,6 +39,8 @@ public struct StoreProblem: Sendable, CustomStringConvertible {
 /// What `verify` found.
 public struct VerifyReport: Sendable {
     public var problems: [StoreProblem] = []
+    /// No damage, but worth knowing: an image that somebody removed.
+    public var notes: [String] = []
     public var snapshots = 0
     public var blocks = 0
     /// Raw bytes of the blocks that were decoded and hashed.
@@ -46,6 +48,7 @@ public struct VerifyReport: Sendable {
     public var images = 0
     public var pages: UInt64 = 0
     public var freePages: UInt64 = 0
+    var pageSize = 0
     /// Staged by an ingest that is under way or was killed; released by the next writer.
     public var pending = 0
 }
@@ -66,9 +69,9 @@ extension Store {
             }
             var report = VerifyReport()
             do {
-                guard try walkPages(absolute, &report) else { return report }
-                let store = try Store.open(absolute)
-                let verifier = Verifier(store: store, depth: depth, monitor: monitor, progress: progress)
+                guard let store = try openWalked(absolute, &report) else { return report }
+                let verifier = Verifier(
+                    store: store, generation: store.openGeneration, depth: depth, monitor: monitor, progress: progress)
                 try verifier.run(&report)
             } catch let error as StoreError {
                 guard error.code == .damaged else { throw error }
@@ -81,9 +84,21 @@ extension Store {
         }
     }
 
-    /// Walks the pages; false when LMDB must not open them.
-    private static func walkPages(_ path: String, _ report: inout VerifyReport) throws -> Bool {
-        let data = Generation.path(path, try Generation.current(path)) + "/data.mdb"
+    /// Walks the pages, then opens the store; nil when LMDB must not open it.
+    private static func openWalked(_ path: String, _ report: inout VerifyReport) throws -> Store? {
+        while true {
+            let number = try Generation.current(path)
+            let isSound = try walkPages(path, number, &report)
+            let store = isSound ? try Store.open(path) : nil
+            // A compaction may have come between: then the new generation is what counts.
+            if try (store?.openGeneration.number ?? Generation.current(path)) == number { return store }
+            report = VerifyReport()
+        }
+    }
+
+    /// Walks the pages of generation `number`; false when LMDB must not open them.
+    static func walkPages(_ path: String, _ number: Int, _ report: inout VerifyReport) throws -> Bool {
+        let data = Generation.path(path, number) + "/data.mdb"
         guard let status = FileSystem.status(data), status.size > 0 else {
             report.problems.append(StoreProblem("\(data): missing or empty"))
             return false
@@ -98,6 +113,7 @@ extension Store {
         }
         report.pages = pages.livePages
         report.freePages = pages.freePages
+        report.pageSize = pages.pageSize
         report.problems += pages.problems.map { StoreProblem("data.mdb: \($0)") }
         return pages.problems.isEmpty
     }

@@ -134,6 +134,15 @@ public final class Environment: Sendable {
             device: UInt64(truncatingIfNeeded: status.st_dev), inode: UInt64(truncatingIfNeeded: status.st_ino))
     }
 
+    /// Whether the environment in the directory `path` is open, in this process or another.
+    public static func isOpen(path: String) -> Bool {
+        // Under the registry's lock: nothing in this process opens it while its lock file is looked at.
+        registry.withLock { known in
+            if let key = fileKey(path + "/data.mdb"), let entry = known[key], entry.processID == getpid() { return true }
+            return LockFile.isHeldElsewhere(path + "/lock.mdb")
+        }
+    }
+
     /// Throws in a child of `fork`, where LMDB's locks and reader slots are the parent's.
     func checkProcess() throws(LMDBError) {
         guard getpid() == processID else {
@@ -145,6 +154,15 @@ public final class Environment: Sendable {
     /// Forces what was committed to the disk. The corresponding C function is `mdb_env_sync`.
     public func sync() throws(LMDBError) {
         try check(mdb_env_sync(handle, 1), "mdb_env_sync")
+    }
+
+    /// Writes the last commit to the file open as `descriptor`, without free pages. Not synced.
+    ///
+    /// Reads in a transaction of its own, so a write transaction may be open meanwhile and keep all others out. The
+    /// corresponding C function is `mdb_env_copyfd2` with `MDB_CP_COMPACT`.
+    public func copyCompacted(to descriptor: Int32) throws(LMDBError) {
+        try checkProcess()
+        try check(mdb_env_copyfd2(handle, descriptor, UInt32(MDB_CP_COMPACT)), "mdb_env_copyfd2")
     }
 
     /// Clears the reader slots of dead processes; returns how many there were.

@@ -1,3 +1,4 @@
+import CheckpointStore
 import Synchronization
 
 #if canImport(Glibc)
@@ -21,6 +22,11 @@ enum Console {
 
     static func print(_ text: String) { write(text + "\n", STDOUT_FILENO) }
     static func error(_ text: String) { write(text + "\n", STDERR_FILENO) }
+
+    /// Says which parts of a snapshot are not among the files it gave.
+    static func noteDropped(_ parts: [PartKind], of ref: String) {
+        for part in parts { error(printable("ckpt: note: the \(part) of \(ref) was dropped; the other files are here")) }
+    }
 
     /// Writes all of `text`; a reader that has gone away ends the process quietly.
     static func write(_ text: String, _ descriptor: Int32) {

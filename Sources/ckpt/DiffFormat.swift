@@ -41,7 +41,7 @@ struct DiffFormat {
             }
             lines.append(table.text(width: Console.width))
         }
-        if shown.count < rows.count { lines.append("\(rows.count - shown.count) more rows (--limit 0 shows all)") }
+        if shown.count < rows.count { lines.append("\(rows.count - shown.count) more \(rows.count - shown.count == 1 ? "row" : "rows") (--limit 0 shows all)") }
         let mismatched = limit == 0 ? delta.mismatched[...] : delta.mismatched.prefix(limit)
         for mismatch in mismatched { lines.append(describe(mismatch)) }
         if mismatched.count < delta.mismatched.count {
@@ -52,7 +52,7 @@ struct DiffFormat {
     }
 
     private var summary: String {
-        var text = "\(delta.compared.count) tensors compared"
+        var text = "\(Format.count(delta.compared.count, "tensor")) compared"
         if !delta.identical.isEmpty { text += ", \(delta.identical.count) identical (not read)" }
         if !delta.mismatched.isEmpty { text += ", \(delta.mismatched.count) without a counterpart" }
         if let nonfinite = total?.nonfinite, nonfinite > 0 { text += "; \(nonfinite) words are NaN or infinite" }

@@ -35,6 +35,8 @@ final class IngestReport: Sendable {
         Console.endProgress()
         for note in result.notes { Console.error("ckpt: note: \(Console.printable(note))") }
         Console.print(isJSON ? json(result).text : line(result))
+        guard !isJSON, !result.droppedOptimizers.isEmpty else { return }
+        Console.print("optimizer dropped: \(result.droppedOptimizers.joined(separator: ", "))")
     }
 
     /// What an interrupted ingest has kept.
@@ -84,7 +86,7 @@ final class IngestReport: Sendable {
             "step": .unsigned(result.step), "id": .string("\(result.id)"), "outcome": .string(outcome),
             "raw_bytes": .unsigned(result.rawBytes), "new_bytes": .unsigned(result.newBytes),
             "packed_bytes": .unsigned(result.packedBytes), "image": .optional(result.image),
-            "notes": .strings(result.notes),
+            "notes": .strings(result.notes), "dropped_optimizers": .strings(result.droppedOptimizers),
         ]
     }
 }

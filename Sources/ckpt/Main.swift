@@ -23,7 +23,7 @@ struct Ckpt: ParsableCommand {
             """,
         version: "0.1.0",
         groupedSubcommands: [
-            CommandGroup(name: "Store", subcommands: [Init.self, Stats.self, Verify.self]),
+            CommandGroup(name: "Store", subcommands: [Init.self, Stats.self, Verify.self, Compact.self]),
             CommandGroup(name: "Snapshots", subcommands: [Ingest.self, Log.self, Show.self, Diff.self, Remove.self]),
             CommandGroup(name: "Names", subcommands: [Tag.self, Pin.self, Unpin.self]),
             CommandGroup(name: "Files", subcommands: [Export.self, ImagePath.self, Cat.self]),

@@ -19,7 +19,7 @@ import Testing
     }
 
     /// Flips a bit of, or takes out, the first record of `table` that `matches`.
-    private static func edit(
+    static func edit(
         _ fixture: StoreFixture, _ table: String, _ matches: ([UInt8]) -> Bool = { _ in true },
         _ change: ([UInt8]) -> [UInt8]?
     ) throws {

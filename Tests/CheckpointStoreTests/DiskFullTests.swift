@@ -68,6 +68,31 @@ import Testing
         #expect(try Store.open(store).history().count == 2)
     }
 
+    @Test func compactionThatDoesNotFit() throws {
+        guard let disk = try SmallDisk(megabytes: 24) else { return }
+        let store = disk.directory.path + "/store"
+        try Store.create(at: store)
+        let sources = try TemporaryDirectory()
+        var random = SeededBytes(1)
+        for (step, count) in [(1, 7 << 20), (2, 5 << 20)] {
+            let path = sources.path + "/step-\(step).safetensors"
+            try FileTree.write(SafetensorsFixture([.init("t", .u8, [UInt64(count)], random.bytes(count))]).bytes, to: path)
+            #expect(try Command.run(["ingest", path, "--run", "r", "--step", "\(step)", "--no-image", "--store", store]).status == 0)
+        }
+        let used = disk.usedBytes
+        let outcome = try Command.run(["compact", "--store", store])
+        #expect(outcome.status == 1 && outcome.errorLines.count == 1 && outcome.errors.contains("No space left on device"), "\(outcome)")
+        #expect(try FileManager.default.contentsOfDirectory(atPath: store).filter { $0.hasPrefix("gen-") } == ["gen-1"])
+        #expect(disk.usedBytes <= used)
+        #expect(try Store.verify(store, depth: .full).problems.isEmpty)
+        // With one of them gone, there is room.
+        #expect(try Command.run(["rm", "r@1", "--store", store]).status == 0)
+        let again = try Command.run(["compact", "--store", store])
+        #expect(again.status == 0, "\(again)")
+        #expect(try Store.verify(store, depth: .full).problems.isEmpty)
+        #expect(disk.usedBytes < used - (6 << 20))
+    }
+
     /// Not a byte is left: reading works, and so does making room.
     @Test func diskFilledToTheLastByte() throws {
         guard let disk = try SmallDisk(megabytes: 24) else { return }

@@ -105,7 +105,7 @@ import Darwin
             let commands = [
                 ["ingest", source, "--json", "--rehash"], ["rm", "out@1"], ["rm", "out@2"], ["pin", "out@1"], ["unpin", "out@1"],
                 ["path", "out@2"], ["tag", "t", "out@1"], ["tag", "-d", "t"], ["ingest", source + "/checkpoint-1", "--pin"],
-                ["rm", "out"], ["ingest", source, "--json"],
+                ["rm", "out"], ["ingest", source, "--json"], ["compact"],
             ]
             let arguments = commands.randomElement(using: &random)!
             let command = try Command.start(arguments + ["--store", path])
@@ -132,6 +132,40 @@ import Darwin
         #expect(stats.blocks == 0 && stats.tensors == 0 && stats.snapshots == 0)
         #expect(try FileManager.default.contentsOfDirectory(atPath: path + "/images") == [])
         try fixture.expectWhole()
+    }
+
+    /// Killed at any moment, a compaction has happened or has not, and the next one finishes.
+    @Test func compactionKilledAtAnyMoment() throws {
+        let fixture = try StoreFixture()
+        var random = SeededBytes(UInt64(getpid()) + 3)
+        let model = SafetensorsFixture([.init("t", .u8, [16 << 20], random.bytes(16 << 20))])
+        try fixture.ingest(model.bytes, run: "r", step: 1)
+        try fixture.ingest(SafetensorsFixture.model(seed: 1).bytes, run: "r", step: 2) { $0.tags = ["t"] }
+        let export = try fixture.export("r@1")
+        let path = fixture.store.path
+        var generation = 1
+        var seconds = try Command.run(["compact", "--store", path]).seconds
+        for kill in 0..<(runsSlowTests ? 60 : 12) {
+            let command = try Command.start(["compact", "--store", path])
+            usleep(useconds_t(Double.random(in: 0...seconds, using: &random) * 1e6))
+            command.send(SIGKILL)
+            command.wait()
+            let report = try Store.verify(path, depth: .full)
+            #expect(report.problems.map(\.description) == [] && report.snapshots == 2, "kill \(kill)")
+            #expect(FileTree.differences(try fixture.export("r@1"), export) == [], "kill \(kill)")
+            #expect(try fixture.store.tags().map(\.name) == ["t"])
+            if kill % 3 == 0 {
+                let next = try Command.run(["compact", "--store", path, "--json"])
+                #expect(next.status == 0, "\(next)")
+                let reached = try #require((try next.json() as? [String: Any])?["generation"] as? Int)
+                #expect(reached > generation)
+                (generation, seconds) = (reached, next.seconds)
+            }
+            // Any writer removes what was left.
+            try fixture.store.pin("r@2")
+            let generations = try FileManager.default.contentsOfDirectory(atPath: path).filter { $0.hasPrefix("gen-") }
+            #expect(generations.count == 1, "kill \(kill): \(generations)")
+        }
     }
 
     @Test func overlappingIngestsAnyOfThemKilled() throws {

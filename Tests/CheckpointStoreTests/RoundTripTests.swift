@@ -186,6 +186,11 @@ import Testing
         try FileTree.makeDirectory(fixture.path("empty"))
         try fixture.expectRefusal(.conflict, saying: "full") { try fixture.store.export("r@1", to: fixture.path("full")) }
         try fixture.expectRefusal(.conflict, saying: "file") { try fixture.store.export("r@1", to: fixture.path("file")) }
+        // A directory cannot take the place of a link, wherever that leads.
+        for (link, target) in [("dangling", "nowhere"), ("toEmpty", "empty"), ("toFull", "full")] {
+            try FileManager.default.createSymbolicLink(atPath: fixture.path(link), withDestinationPath: target)
+            try fixture.expectRefusal(.conflict, saying: link, "link") { try fixture.store.export("r@1", to: fixture.path(link)) }
+        }
         try fixture.store.export("r@1", to: fixture.path("empty"))
         try fixture.store.export("r@1", to: fixture.path("made/on/the/way/"))
         #expect(try FileTree.contents(of: fixture.path("full")) == ["file": Data("mine".utf8)])

@@ -102,6 +102,45 @@ import Testing
         #expect(try environment.clearDeadReaders() == 0)
     }
 
+    /// The copy holds the last commit, and is made while the same thread keeps all writers out.
+    @Test func compactedCopyUnderAWriteTransaction() throws {
+        let scratch = try Scratch()
+        let environment = try Environment.open(path: scratch.path)
+        try environment.update { transaction in
+            let table = try transaction.makeTable("t")
+            for number in 0..<100 { try transaction.put(table, key(number), [UInt8](repeating: 1, count: 9000)) }
+        }
+        try environment.update { transaction in
+            let table = try transaction.makeTable("t")
+            for number in 0..<90 { try transaction.delete(table, key(number)) }
+        }
+        let copy = try Scratch()
+        let transaction = try environment.beginWrite()
+        try transaction.put(transaction.makeTable("t"), key(200), [1])
+        try copy.writeData([])
+        let handle = try FileHandle(forWritingTo: URL(filePath: copy.dataPath))
+        try environment.copyCompacted(to: handle.fileDescriptor)
+        transaction.abort()
+        try handle.close()
+        #expect(try PageWalk.check(path: copy.dataPath).problems == [])
+        #expect(try copy.dataBytes().count * 4 < scratch.dataBytes().count)
+        let copied = try Environment.open(path: copy.path).entries("t")
+        let entries = try environment.entries("t")
+        #expect(copied?.map(\.key) == entries?.map(\.key) && copied?.map(\.value) == entries?.map(\.value))
+    }
+
+    @Test func openIsSeenInThisProcess() throws {
+        let scratch = try Scratch()
+        #expect(!Environment.isOpen(path: scratch.path))
+        do {
+            let environment = try Environment.open(path: scratch.path)
+            #expect(Environment.isOpen(path: scratch.path))
+            withExtendedLifetime(environment) {}
+        }
+        // Closed, its lock file is still there.
+        #expect(!Environment.isOpen(path: scratch.path))
+    }
+
     /// What is written is there for another process, as far as one process can tell: after a close and a new open.
     @Test func everythingIsThereAfterReopening() throws {
         let scratch = try Scratch()

@@ -17,7 +17,7 @@ import Darwin
     private static let shared: Result<Playground, any Error> = Result { try Playground(steps: 3) }
 
     private static let commands = [
-        "init", "stats", "verify", "ingest", "log", "show", "diff", "rm", "tag", "pin", "unpin", "export", "path", "cat",
+        "init", "stats", "verify", "compact", "ingest", "log", "show", "diff", "rm", "tag", "pin", "unpin", "export", "path", "cat",
     ]
 
     @Test(arguments: commands) func help(_ command: String) throws {
@@ -52,7 +52,7 @@ import Darwin
 
     @Test(arguments: [
         ["ingest"], ["ingest", "a", "b", "--step", "3"], ["ingest", "a", "--step", "-3"], ["ingest", "a", "--step", "x"],
-        ["ingest", "a", "--pack", "zip"], ["show"], ["show", "a", "b"], ["diff", "a"], ["diff", "a", "b", "--limit", "-1"],
+        ["ingest", "a", "--pack", "zip"], ["ingest", "a", "--optimizer-keep", "0"], ["show"], ["show", "a", "b"], ["diff", "a"], ["diff", "a", "b", "--limit", "-1"],
         ["diff", "a", "b", "--by", "size"], ["tag", "a"], ["tag", "-d"], ["tag", "-d", "a", "b"], ["log", "--nonsense"],
         ["cat", "r"], ["cat", ":x"], ["export", "r"], ["stats", "--lock-timeout", "-1"], ["verify", "x"], ["--json"], ["rm"],
     ]) func usage(_ arguments: [String]) throws {
@@ -74,7 +74,7 @@ import Darwin
 
     @Test(arguments: [
         ["show", "r"], ["log"], ["rm", "r"], ["export", "r", "x"], ["cat", "r:t"], ["path", "r"], ["pin", "r"], ["unpin", "r"],
-        ["tag"], ["stats"], ["verify"], ["ingest", "/etc/hostname"],
+        ["tag"], ["stats"], ["verify"], ["compact"], ["ingest", "/etc/hostname"],
     ]) func noStore(_ arguments: [String]) throws {
         let directory = try TemporaryDirectory()
         try expectFailure(66, arguments, directory.path)
@@ -122,7 +122,14 @@ import Darwin
         for name in ["raw_bytes", "packed_bytes", "image_bytes", "store_bytes", "snapshots", "blocks"] {
             #expect(stats[name] is Int, "\(name)")
         }
-        #expect(stats["snapshots"] as? Int == 3)
+        #expect(stats["snapshots"] as? Int == 3 && stats["runs"] as? Int == 1)
+        #expect(stats["hidden_blocks"] as? Int == 0 && stats["hidden_bytes"] as? Int == 0)
+        let run = try #require((stats["by_run"] as? [[String: Any]])?.first)
+        #expect(run["run"] as? String == "out" && run["snapshots"] as? Int == 3)
+        #expect(run["raw_bytes"] as? Int == stats["raw_bytes"] as? Int)
+        #expect(run["packed_bytes"] as? Int == stats["packed_bytes"] as? Int && run["shared_bytes"] as? Int == 0)
+        #expect((run["image_bytes"] as? Int ?? 0) > 0)
+        #expect(try Command.run(["stats", "--store", store]).output.contains("\nRUN  SNAPSHOTS"))
     }
 
     @Test func logAndShowAsJSON() throws {
@@ -163,7 +170,7 @@ import Darwin
         let store = ["--store", playground.store, "--json"]
         for arguments in [
             ["init", directory + "/another"], ["tag", "best", "out@1"], ["tag"], ["pin", "out@1"], ["path", "out@1"], ["unpin", "out@1"],
-            ["tag", "-d", "best"], ["export", "out@1", directory + "/export"], ["verify"], ["verify", "--quick"], ["rm", "out@1"], ["stats"], ["log"],
+            ["tag", "-d", "best"], ["export", "out@1", directory + "/export"], ["verify"], ["verify", "--quick"], ["rm", "out@1"], ["compact"], ["stats"], ["log"],
         ] {
             let outcome = try Command.run(arguments + (arguments[0] == "init" ? ["--json"] : store))
             #expect(outcome.status == 0, "\(outcome)")
@@ -181,6 +188,12 @@ import Darwin
         let report = try #require(try whole.json() as? [String: Any])
         #expect(whole.status == 0 && report["ok"] as? Bool == true && (report["problems"] as? [Any])?.isEmpty == true)
         let image = try Command.run(["path", "out", "--store", playground.store]).output.trimmingCharacters(in: .newlines)
+        try FileManager.default.moveItem(atPath: image, toPath: playground.directory.path + "/moved")
+        for arguments in [["verify"], ["verify", "--quick"]] {
+            let missing = try Command.run(arguments + ["--store", playground.store])
+            #expect(missing.status == 0 && missing.output.hasPrefix("note: images/") && missing.output.contains("whole: "), "\(missing)")
+        }
+        try FileManager.default.moveItem(atPath: playground.directory.path + "/moved", toPath: image)
         try FileTree.write("short", to: image + "/model.safetensors")
         let damaged = try Command.run(["verify", "--json", "--store", playground.store])
         #expect(damaged.status == 2)
@@ -202,6 +215,17 @@ import Darwin
         }
         let verify = try Command.run(["verify", "--store", playground.store])
         #expect(verify.status == 2 && verify.output.contains("data.mdb"))
+    }
+
+    @Test func compactSaysHowMuchItFreed() throws {
+        let playground = try Playground(steps: 3)
+        let store = ["--store", playground.store]
+        #expect(try Command.run(["rm", "out@1"] + store).status == 0)
+        let json = try #require(try Command.run(["compact", "--json"] + store).json() as? [String: Any])
+        let (before, after) = (try #require(json["before_bytes"] as? Int), try #require(json["after_bytes"] as? Int))
+        #expect(after < before && json["generation"] as? Int == 2)
+        let text = try Command.run(["compact", "--bytes"] + store)
+        #expect(text.status == 0 && text.errors == "" && text.output == "gen-3: \(after) -> \(after)\n", "\(text)")
     }
 
     @Test func storeIsFoundUpward() throws {
@@ -232,10 +256,30 @@ import Darwin
         let checkpoint = try FakeTrainer.write(step: 4, seed: 4, to: playground.source)
         let store = ["--store", playground.store]
         #expect(try Command.run(["ingest", checkpoint, "--no-optimizer"] + store).status == 0)
-        #expect(try Command.run(["show", "out@4"] + store).output.contains("optimizer left out: 1 files"))
+        #expect(try Command.run(["show", "out@4"] + store).output.contains("optimizer left out: 1 file,"))
         #expect(try Command.run(["log"] + store).output.contains("optimizer left out"))
         let show = try #require(try Command.run(["show", "out@4", "--json"] + store).json() as? [String: Any])
         #expect((show["steps"] as? [[String: Any]])?.first?["optimizer_left_out_files"] as? Int == 1)
+    }
+
+    @Test func droppedOptimizersAreShown() throws {
+        let playground = try Playground(steps: 2)
+        let store = ["--store", playground.store]
+        let text = try Command.run(["ingest", playground.source, "--optimizer-keep", "1"] + store)
+        #expect(text.status == 0 && text.output.contains("optimizer dropped: out@1\n"), "\(text)")
+        try FakeTrainer.write(step: 3, seed: 3, to: playground.source)
+        let json = try Command.run(["ingest", playground.source, "--optimizer-keep", "1", "--json"] + store).jsonLines()
+        #expect(json.compactMap { $0["dropped_optimizers"] as? [String] } == [[], [], ["out@2"]])
+
+        #expect(try Command.run(["show", "out@1"] + store).output.contains("optimizer dropped"))
+        #expect(try Command.run(["log"] + store).output.split(separator: "\n").filter { $0.contains("optimizer dropped") }.count == 2)
+        for arguments in [["export", "out@1", playground.directory.path + "/export"], ["path", "out@1"]] {
+            let outcome = try Command.run(arguments + store)
+            #expect(outcome.status == 0 && outcome.errorLines.count == 1 && outcome.errors.contains("optimizer of out@1 was dropped"), "\(outcome)")
+        }
+        let whole = try Command.run(["path", "out@3"] + store)
+        #expect(whole.status == 0 && whole.errors == "")
+        #expect(try Command.run(["verify"] + store).status == 0)
     }
 
     @Test func namesWithControlCharactersStayOnOneLine() throws {

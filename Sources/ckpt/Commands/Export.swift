@@ -20,14 +20,15 @@ struct Export: ParsableCommand {
             Console.progress { meter.line("export", progress.doneBytes, progress.totalBytes) }
         }
         Console.endProgress()
+        Console.noteDropped(result.dropped, of: ref)
         if options.json {
             let json: JSONOutput = [
                 "id": .string("\(result.id)"), "directory": .string(result.directory), "files": .int(result.files),
-                "raw_bytes": .unsigned(result.bytes),
+                "raw_bytes": .unsigned(result.bytes), "dropped": .strings(result.dropped.map { "\($0)" }),
             ]
             Console.print(json.text)
         } else {
-            Console.print("\(result.directory): \(result.files) files, \(Format.bytes(result.bytes)), snapshot \(result.id.short)")
+            Console.print("\(result.directory): \(Format.count(result.files, "file")), \(Format.bytes(result.bytes)), snapshot \(result.id.short)")
         }
     }
 }

@@ -16,7 +16,9 @@ struct ImagePath: ParsableCommand {
     @OptionGroup var options: StoreOptions
 
     func run() throws {
-        let path = try options.open().imageDirectory(of: ref)
+        let store = try options.open()
+        let path = try store.imageDirectory(of: ref)
+        Console.noteDropped(try store.snapshot(ref).dropped.map(\.kind), of: ref)
         Console.print(options.json ? JSONOutput.object([("path", .string(path))]).text : path)
     }
 }

@@ -43,6 +43,8 @@ struct Ingest: ParsableCommand {
     var pack: PackingChoice = .delta
     @Flag(name: .customLong("no-optimizer"), help: "Leave the optimizer's state out.")
     var leavesOptimizer = false
+    @Option(help: ArgumentHelp("Drop the optimizer's state of all but the run's last N steps; tags and pins keep it.", valueName: "n"))
+    var optimizerKeep: Int?
     @Flag(name: .customLong("no-image"), help: "Make no image of the newest snapshot.")
     var makesNoImage = false
     @Flag(help: "Take the place of a snapshot of the same run and step.")
@@ -54,6 +56,9 @@ struct Ingest: ParsableCommand {
     func validate() throws {
         guard !paths.isEmpty else { throw ValidationError("nothing to ingest") }
         guard step == nil || paths.count == 1 else { throw ValidationError("--step goes with one PATH") }
+        guard optimizerKeep ?? 1 >= 1 else {
+            throw ValidationError("--optimizer-keep is 1 at least; --no-optimizer takes no optimizer state in")
+        }
     }
 
     func run() throws {
@@ -66,6 +71,7 @@ struct Ingest: ParsableCommand {
         ingest.pin = pin
         ingest.packing = pack.packing
         ingest.keepsOptimizer = !leavesOptimizer
+        ingest.optimizerKeep = optimizerKeep
         ingest.makesImage = !makesNoImage
         ingest.replaces = replace
         ingest.rehashes = rehash

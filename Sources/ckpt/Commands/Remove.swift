@@ -5,8 +5,11 @@ struct Remove: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "rm", abstract: "Remove a snapshot from its run, or (by tag or id) from all runs.",
         discussion: """
-            What no other snapshot uses is freed inside the store's file, to be used again by later ingests; the file itself
-            does not shrink. Pinned and tagged snapshots are refused.
+            What no other snapshot uses is freed inside the store's file, to be used again by later ingests; ckpt compact
+            makes the file itself smaller.
+
+            A snapshot that is pinned or tagged is refused while it stands at no other step: first ckpt unpin REF, or
+            ckpt tag -d TAG.
 
             \(ExitStatus.table)
             """)

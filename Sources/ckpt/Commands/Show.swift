@@ -33,11 +33,11 @@ struct Show: ParsableCommand {
             if let parent = entry.parent { Console.print("parent    \(parent.short)") }
             if entry.leftOutFiles > 0 {
                 Console.print(
-                    "optimizer left out: \(entry.leftOutFiles) files, \(Format.bytes(entry.leftOutBytes)) (--no-optimizer)")
+                    "optimizer left out: \(Format.count(entry.leftOutFiles, "file")), \(Format.bytes(entry.leftOutBytes)) (--no-optimizer)")
             }
         }
         for part in snapshot.dropped { Console.print("\(part.kind) dropped: part \(part.id.short)") }
-        Console.print("size      \(Format.bytes(snapshot.byteCount)) in \(snapshot.files.count) files\n")
+        Console.print("size      \(Format.bytes(snapshot.byteCount)) in \(Format.count(snapshot.files.count, "file"))\n")
 
         var files = TextTable([
             .init(title: "PART"), .init(title: "FILE", shrinks: true), .init(title: "SIZE", isNumber: true),

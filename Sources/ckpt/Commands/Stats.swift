@@ -3,7 +3,12 @@ import CheckpointStore
 
 struct Stats: ParsableCommand {
     static let configuration = CommandConfiguration(
-        abstract: "Show what the store holds and takes.", discussion: ExitStatus.table)
+        abstract: "Show what the store holds and takes, in all and by run.",
+        discussion: """
+            By run, PACKED is what no other run uses and SHARED what others use too.
+
+            \(ExitStatus.table)
+            """)
 
     @OptionGroup var options: StoreOptions
 
@@ -16,14 +21,34 @@ struct Stats: ParsableCommand {
         var table = TextTable([.init(title: ""), .init(title: "", isNumber: true), .init(title: "")])
         table.add(["snapshots", "\(stats.snapshots)", "in \(Format.count(stats.runs, "run"))"])
         table.add(["as ingested", Format.bytes(stats.rawBytes), "what their files would take"])
-        table.add(["distinct", Format.bytes(stats.uniqueBytes), "in \(stats.blocks) blocks of \(stats.tensors) tensors"])
+        table.add(["distinct", Format.bytes(stats.uniqueBytes), "in \(Format.count(stats.blocks, "block")) of \(Format.count(stats.tensors, "tensor"))"])
         table.add(["packed", Format.bytes(stats.packedBytes), "\(Format.percent(stats.packedBytes, of: stats.rawBytes)) of what was ingested"])
         for (codec, share) in stats.codecs.sorted(by: { $0.key < $1.key }) {
-            table.add(["  \(name(codec))", Format.bytes(share.packedBytes), "\(share.blocks) blocks, from \(Format.bytes(share.rawBytes))"])
+            table.add(["  \(name(codec))", Format.bytes(share.packedBytes), "\(Format.count(share.blocks, "block")), from \(Format.bytes(share.rawBytes))"])
+        }
+        if stats.hiddenBlocks > 0 {
+            table.add(["  hidden", Format.bytes(stats.hiddenBytes), "\(Format.count(stats.hiddenBlocks, "block")) kept for others packed against them"])
         }
         table.add(["images", Format.bytes(stats.imageBytes), "plain files of heads and pins"])
         table.add(["on disk", Format.bytes(stats.storeBytes), "all of the store directory"])
         Console.print(String(table.text(width: Console.width).drop { $0 == "\n" }))
+        if !stats.byRun.isEmpty { Console.print("\n" + runs(stats)) }
+    }
+
+    /// What each run takes: alone, and together with others.
+    private func runs(_ stats: StoreStats) -> String {
+        var table = TextTable([
+            .init(title: "RUN", shrinks: true), .init(title: "SNAPSHOTS", isNumber: true),
+            .init(title: "AS INGESTED", isNumber: true), .init(title: "PACKED", isNumber: true),
+            .init(title: "SHARED", isNumber: true), .init(title: "IMAGES", isNumber: true),
+        ])
+        for run in stats.byRun {
+            table.add([
+                run.run, "\(run.snapshots)", Format.bytes(run.rawBytes), Format.bytes(run.packedBytes),
+                Format.bytes(run.sharedBytes), Format.bytes(run.imageBytes),
+            ])
+        }
+        return table.text(width: Console.width)
     }
 
     private func name(_ codec: UInt8) -> String {
@@ -49,6 +74,16 @@ struct Stats: ParsableCommand {
                         "raw_bytes": .unsigned(share.rawBytes), "packed_bytes": .unsigned(share.packedBytes),
                     ]
                 }),
+            "by_run": .array(stats.byRun.map(json)),
+            "hidden_blocks": .int(stats.hiddenBlocks), "hidden_bytes": .unsigned(stats.hiddenBytes),
+        ]
+    }
+
+    private func json(_ run: RunStats) -> JSONOutput {
+        [
+            "run": .string(run.run), "snapshots": .int(run.snapshots), "raw_bytes": .unsigned(run.rawBytes),
+            "packed_bytes": .unsigned(run.packedBytes), "shared_bytes": .unsigned(run.sharedBytes),
+            "image_bytes": .unsigned(run.imageBytes),
         ]
     }
 }

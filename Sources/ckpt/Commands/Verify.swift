@@ -29,10 +29,11 @@ struct Verify: ParsableCommand {
 
     private func text(_ report: VerifyReport) -> String {
         var lines = report.problems.map { "damaged: \(Console.printable($0.description))" }
+        lines += report.notes.map { "note: \(Console.printable($0))" }
         var checked = "\(Format.count(report.snapshots, "snapshot")), \(Format.count(report.blocks, "block"))"
         if !quick { checked += " (\(Format.bytes(report.bytes)) decoded and hashed), \(Format.count(report.images, "image"))" }
         checked += ", \(report.pages) pages"
-        if report.pending > 0 { lines.append("\(report.pending) unfinished ingests; the next writer releases what they staged") }
+        if report.pending > 0 { lines.append("\(Format.count(report.pending, "unfinished ingest")); the next writer releases what they staged") }
         lines.append(report.problems.isEmpty ? "whole: \(checked)" : "\(Format.count(report.problems.count, "problem")) in \(checked)")
         return lines.joined(separator: "\n")
     }
@@ -42,6 +43,7 @@ struct Verify: ParsableCommand {
             "ok": .bool(report.problems.isEmpty), "snapshots": .int(report.snapshots), "blocks": .int(report.blocks),
             "hashed_bytes": .unsigned(report.bytes), "images": .int(report.images), "pages": .unsigned(report.pages),
             "free_pages": .unsigned(report.freePages), "pending": .int(report.pending),
+            "notes": .strings(report.notes),
             "problems": .array(
                 report.problems.map {
                     ["reason": .string($0.reason), "snapshots": .strings($0.snapshots), "tensors": .strings($0.tensors)]
