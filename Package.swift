@@ -61,7 +61,7 @@ let package = Package(
             swiftSettings: settings),
 
         .executableTarget(
-            name: "ckpt-bench", dependencies: ["CheckpointStore", "CheckpointDiff", "CKernels"],
+            name: "ckpt-bench", dependencies: ["BlockCodec", "CheckpointStore", "CheckpointDiff", "CKernels"],
             path: "tools/benchmarks/micro", swiftSettings: settings),
 
         .target(

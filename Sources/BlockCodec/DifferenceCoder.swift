@@ -71,7 +71,7 @@ final class DifferenceCoder {
         extra = .allocate(capacity: block + block / 4 + 16)
         gathered = (0..<3).map { _ in .allocate(byteCount: block, alignment: 64) }
         samples = .allocate(byteCount: 3 * 8 * DifferenceCoder.sampleWords, alignment: 64)
-        histogram = .allocate(capacity: TokenCoder.maximumContexts * Int(ck_delta_tokens))
+        histogram = .allocate(capacity: 2 * TokenCoder.maximumContexts * Int(ck_delta_tokens))
     }
 
     deinit {
@@ -221,11 +221,11 @@ final class DifferenceCoder {
         kernels.delta_model(
             &delta, DifferenceCoder.allKeys, sample.target.baseAddress, sample.base.baseAddress,
             usesPrevious ? sample.previous?.baseAddress : nil, sample.count, tokens, contexts, folded.baseAddress)
-        let stride = Int(ck_delta_tokens)
+        let stride = layout.alphabet
         let perKey = usesPrevious ? 2 : 1
         let keys = Int(ck_delta_keys)
-        histogram.update(repeating: 0, count: keys * perKey * stride)
-        ck_count_tokens(tokens, contexts, sample.count, stride, histogram)
+        histogram.update(repeating: 0, count: 2 * keys * perKey * stride)
+        ck_count_tokens(tokens, contexts, sample.count, stride, histogram, keys * perKey * stride)
 
         let scale = Double(words.count) / Double(max(1, sample.count))
         var bits = 0.0

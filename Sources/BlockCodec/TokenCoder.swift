@@ -23,7 +23,7 @@ struct TokenCoder {
         self.kernels = kernels
         self.zstd = zstd
         let entries = TokenCoder.maximumContexts * TokenCoder.maximumStride
-        counts = .allocate(capacity: entries)
+        counts = .allocate(capacity: 2 * entries)
         shares = .allocate(capacity: entries)
         decoding = .allocate(capacity: TokenCoder.maximumContexts << TokenCoder.precisions.upperBound)
         stream = .allocate(byteCount: 4 * 32 + 2 * maximumTokens + 16, alignment: 64)
@@ -43,7 +43,7 @@ struct TokenCoder {
     private static let maximumStride = 256 + 4
 
     /// The finest precision whose decoding tables stay in the processor's cache.
-    static func precision(contexts: Int) -> Int { contexts <= 4 ? 12 : contexts <= 24 ? 11 : 10 }
+    static func precision(contexts: Int) -> Int { contexts <= 4 ? 12 : contexts <= 8 ? 11 : 10 }
 
     /// Writes `count` tokens, each below `alphabet`, in contexts below `contexts`.
     ///
@@ -53,8 +53,8 @@ struct TokenCoder {
         precision: Int, into room: UnsafeMutableRawBufferPointer
     ) -> Int? {
         let stride = TokenCoder.stride(alphabet)
-        counts.update(repeating: 0, count: contexts * stride)
-        ck_count_tokens(tokens, contextOfToken, count, stride, counts)
+        counts.update(repeating: 0, count: 2 * contexts * stride)
+        ck_count_tokens(tokens, contextOfToken, count, stride, counts, contexts * stride)
         var table: [UInt8] = []
         table.reserveCapacity(contexts * 64)
         FrequencyTable.make(counts, contexts: contexts, stride: stride, precision: precision, shares: shares, into: &table)

@@ -12,6 +12,13 @@ static void portable_look_up_classes(const uint8_t *classes, uint8_t *keys, size
     for (size_t i = 0; i < words; i++) keys[i] = classes[keys[i]];
 }
 
+static int portable_all_contexts16(
+    const ck_delta_layout *layout, const uint8_t *classes, const uint8_t *base, const uint8_t *previous, size_t words,
+    uint8_t *contexts) {
+    (void)layout, (void)classes, (void)base, (void)previous, (void)words, (void)contexts;
+    return 0;
+}
+
 static uint64_t portable_tokens_from(unsigned least, const uint8_t *tokens) {
     uint64_t mask = 0;
     for (int i = 0; i < 64; i++) mask |= (uint64_t)(tokens[i] >= least) << i;

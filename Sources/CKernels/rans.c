@@ -3,8 +3,15 @@
 
 #include <string.h>
 
-void ck_count_tokens(const uint8_t *tokens, const uint8_t *contexts, size_t count, size_t stride, uint32_t *counts) {
-    for (size_t i = 0; i < count; i++) counts[contexts[i] * stride + tokens[i]]++;
+void ck_count_tokens(const uint8_t *tokens, const uint8_t *contexts, size_t count, size_t stride, uint32_t *counts, size_t entries) {
+    uint32_t *second = counts + entries;
+    size_t i = 0;
+    for (; i + 2 <= count; i += 2) {
+        counts[contexts[i] * stride + tokens[i]]++;
+        second[contexts[i + 1] * stride + tokens[i + 1]]++;
+    }
+    if (i < count) counts[contexts[i] * stride + tokens[i]]++;
+    for (size_t entry = 0; entry < entries; entry++) counts[entry] += second[entry];
 }
 
 uint8_t *ck_rans_encode_back(

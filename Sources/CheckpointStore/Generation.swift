@@ -73,14 +73,14 @@ struct Generation: Sendable {
     }
 
     /// Makes generation `number`, empty.
-    static func create(_ store: String, _ number: Int) throws {
+    static func create(_ store: String, _ number: Int, _ superblock: Superblock) throws {
         let path = path(store, number)
         try FileSystem.makeDirectory(path)
         do {
             let environment = try Environment.open(path: path)
             let transaction = try environment.beginWrite()
             let tables = try Tables(transaction)
-            try transaction.putRecord(tables, .superblock, Superblock.key, Superblock.new().encoded)
+            try transaction.putRecord(tables, .superblock, Superblock.key, superblock.encoded)
             try transaction.commit()
         }
         try reserveLockFile(path + "/lock.mdb")

@@ -8,18 +8,19 @@ struct Lineage {
     /// Indexed like the checkpoint's tensors; nil where there is no such tensor.
     let bases: [ContentID?]
 
-    /// Looks for the tensors of `reader` in `snapshot`.
+    /// Looks for the tensors of `reader` in the parts of `snapshot` that are not in `leavingOut`.
     ///
     /// - Complexity: O(tensors).
     init(
-        _ reader: CheckpointReader, from snapshot: ContentID, _ transaction: borrowing ReadTransaction, _ tables: Tables
+        _ reader: CheckpointReader, from snapshot: ContentID, leavingOut: Set<PartKind> = [],
+        _ transaction: borrowing ReadTransaction, _ tables: Tables
     ) throws {
         var known = KnownTensors()
         guard let record = try transaction.snapshotRecord(tables, snapshot) else {
             bases = [ContentID?](repeating: nil, count: reader.tensors.count)
             return
         }
-        for part in record.manifest.parts where !record.dropped.contains(part.kind) {
+        for part in record.manifest.parts where !record.dropped.contains(part.kind) && !leavingOut.contains(part.kind) {
             for file in try transaction.partManifest(tables, part.id)?.files ?? [] { known.add(file, part.kind) }
         }
         var bases = [ContentID?](repeating: nil, count: reader.tensors.count)

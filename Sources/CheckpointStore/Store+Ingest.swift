@@ -199,7 +199,9 @@ private struct Ingestion {
     private func lineage(of reader: CheckpointReader) throws -> Lineage? {
         let known = try store.read { transaction, tables -> Lineage? in
             guard let parent = try parent(transaction, tables) else { return nil }
-            return try Lineage(reader, from: parent, transaction, tables)
+            // Optimizer states that will go soon are no bases: what hangs on them would keep them.
+            let leavingOut: Set<PartKind> = options.optimizerKeep == nil ? [] : [.optimizer]
+            return try Lineage(reader, from: parent, leavingOut: leavingOut, transaction, tables)
         }
         return try known ?? Lineage.sketched(reader, store)
     }

@@ -47,8 +47,9 @@ public final class Store: Sendable {
 
     /// Makes an empty store in the directory `path`, which may exist but holds no store yet.
     ///
+    /// - Parameter depthLimit: how many deltas may hang one on the other; 0 for none. More take less space and longer to read.
     /// - Throws: `.conflict` when there is one; `.failed` on file systems LMDB does not work on.
-    public static func create(at path: String) throws(StoreError) {
+    public static func create(at path: String, depthLimit: UInt8 = 5) throws(StoreError) {
         try throwingStoreErrors {
             guard FileSystem.status(path + "/current") == nil else {
                 throw StoreError(.conflict, "\(path): there is a store already")
@@ -57,7 +58,7 @@ public final class Store: Sendable {
             let lock = try StoreLock(store: path, timeout: 10)
             defer { withExtendedLifetime(lock) {} }
             try FileSystem.makeDirectory(path + "/images")
-            try Generation.create(path, 1)
+            try Generation.create(path, 1, Superblock.new(depthLimit: depthLimit))
             try Ballast.lay(path)
             // The store exists from this rename on.
             try FileSystem.replaceFile(path + "/current", with: "gen-1\n")

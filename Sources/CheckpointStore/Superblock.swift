@@ -15,8 +15,6 @@ struct Superblock: Equatable {
     static let knownIncompatible: UInt64 = 0
     /// Features without which it must not be written. None yet.
     static let knownReadCompatible: UInt64 = 0
-    /// Deepest chain of deltas a block may hang on.
-    static let defaultDepthLimit: UInt8 = 5
 
     var version: UInt32
     var incompatible: UInt64
@@ -25,14 +23,15 @@ struct Superblock: Equatable {
     var identifier: [UInt8]
     /// Nanoseconds since 1970.
     var created: Int64
+    /// Deepest chain of deltas a block may hang on.
     var depthLimit: UInt8
 
-    static func new() -> Superblock {
+    static func new(depthLimit: UInt8) -> Superblock {
         var generator = SystemRandomNumberGenerator()
         return Superblock(
             version: formatVersion, incompatible: 0, readCompatible: 0,
             identifier: (0..<16).map { _ in UInt8.random(in: 0...255, using: &generator) },
-            created: FileSystem.now(), depthLimit: defaultDepthLimit)
+            created: FileSystem.now(), depthLimit: depthLimit)
     }
 
     var encoded: [UInt8] {

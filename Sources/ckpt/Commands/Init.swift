@@ -6,11 +6,13 @@ struct Init: ParsableCommand {
 
     @Argument(help: "The directory to make it in; .ckpt by default.", completion: .directory)
     var path: String?
+    @Option(help: "How many deltas may hang one on the other: more take less space and longer to read. 0 for none, 5 by default.")
+    var depthLimit: UInt8 = 5
     @OptionGroup var options: StoreOptions
 
     func run() throws {
         let path = path ?? options.store ?? ".ckpt"
-        try Store.create(at: path)
+        try Store.create(at: path, depthLimit: depthLimit)
         Console.print(options.json ? JSONOutput.object([("store", .string(path))]).text : "made an empty store in \(path)")
     }
 }

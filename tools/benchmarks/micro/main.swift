@@ -3,8 +3,12 @@
 //   ckpt-bench views STORE REF        one JSON line: microseconds a view, first and median
 //   ckpt-bench diff STORE A B         GB/s of a diff, and of only reading the same two streams
 //
+//   ckpt-bench row STORE REF TENSOR ROW    seconds from the open store to one row of a tensor
+//   ckpt-bench codec A B [PREVIOUS]   ratio and GB/s a core of B's blocks packed against A's, and of unpacking them
+//
 // Times are medians over repetitions in one process; GB are 10^9 bytes of both checkpoints together.
 
+import BlockCodec
 import CKernels
 import CheckpointDiff
 import CheckpointStore
@@ -82,9 +86,86 @@ func diff(_ path: String, _ first: String, _ second: String) throws {
     print(#"{"threads": \#(threads), "read_gb_s": \#(read), "diff_gb_s": \#(compared), "share": \#(compared / read)}"#)
 }
 
+/// One row of a tensor, decoded from its block.
+func row(_ path: String, _ ref: String, _ name: String, _ row: UInt64) throws {
+    let store = try Store.open(path)
+    var sum: UInt64 = 0
+    let time = try microseconds {
+        let contents = try store.contents(ref)
+        guard let tensor = contents.tensors.first(where: { $0.name == name }), let rows = tensor.shape.first, row < rows else {
+            fatalError("no row \(row) of \(name)")
+        }
+        let bytes = tensor.byteCount / rows
+        sum = try contents.makeReader().withBytes(of: tensor, row * bytes..<(row + 1) * bytes, readAll)
+    }
+    print(#"{"seconds": \#(time / 1e6), "sum": \#(sum)}"#)
+}
+
+/// Packs every block of B's tensors against A's, in memory, on one thread.
+func codec(_ a: String, _ b: String, _ previous: String?) throws {
+    let contents = try [b, a, previous].compactMap { $0 }.map { try CheckpointContents(path: $0) }
+    let coder = try BlockCoder()
+    let readers = try contents.map { try $0.makeReader() }
+    let target = UnsafeMutableRawBufferPointer.allocate(byteCount: BlockCoder.maximumPackedBytes, alignment: 64)
+    let raw = UnsafeMutableRawBufferPointer.allocate(byteCount: BlockCoder.maximumBlockBytes, alignment: 64)
+    defer {
+        target.deallocate()
+        raw.deallocate()
+    }
+    var packing: [Double] = [], unpacking: [Double] = []
+    var rawBytes = 0, packedBytes = 0
+    for _ in 0..<7 {
+        var (pack, unpack) = (0.0, 0.0)
+        (rawBytes, packedBytes) = (0, 0)
+        for tensor in contents[0].tensors {
+            let others = try contents.dropFirst().map { other in
+                guard let found = other.tensors.first(where: { $0.name == tensor.name && $0.shape == tensor.shape }) else {
+                    fatalError("\(tensor.name) is not in both")
+                }
+                return found
+            }
+            for range in tensor.blockRanges {
+                // Copied, so that all is in memory as it is in an ingest.
+                let bytes = try zip(readers, [tensor] + others).map { reader, tensor in
+                    try reader.withBytes(of: tensor, range) { Array($0) }
+                }
+                try bytes[0].withUnsafeBytes { block in
+                    try bytes[1].withUnsafeBytes { base in
+                        try (bytes.count > 2 ? bytes[2] : []).withUnsafeBytes { before in
+                            var bases = [BaseBlock(id: [UInt8](repeating: 1, count: 32), bytes: base, depth: 1)]
+                            if bytes.count > 2 { bases.append(BaseBlock(id: [UInt8](repeating: 2, count: 32), bytes: before, depth: 0)) }
+                            var count = 0
+                            pack += try microseconds {
+                                count = try coder.pack(block, element: tensor.dtype, packing: .delta, bases: bases, into: target)
+                            }
+                            let into = UnsafeMutableRawBufferPointer(rebasing: raw[..<block.count])
+                            unpack += try microseconds {
+                                try coder.unpack(UnsafeRawBufferPointer(rebasing: target[..<count]), bases: bases.map(\.bytes), into: into)
+                            }
+                            rawBytes += block.count
+                            packedBytes += count
+                        }
+                    }
+                }
+            }
+        }
+        packing.append(pack)
+        unpacking.append(unpack)
+    }
+    let (pack, unpack) = (median(packing), median(unpacking))
+    let gigabytes = Double(rawBytes) / 1e3
+    print(
+        #"{"ratio": \#(Double(packedBytes) / Double(rawBytes)), "encode_gb_s": \#(gigabytes / (pack - unpack)), "#
+            + #""encode_and_compare_gb_s": \#(gigabytes / pack), "decode_gb_s": \#(gigabytes / unpack)}"#)
+}
+
 let arguments = CommandLine.arguments
 switch (arguments.dropFirst().first, arguments.count) {
 case ("views", 4): try views(arguments[2], arguments[3])
 case ("diff", 5): try diff(arguments[2], arguments[3], arguments[4])
-default: fatalError("usage: ckpt-bench views STORE REF | ckpt-bench diff STORE A B")
+case ("row", 6): try row(arguments[2], arguments[3], arguments[4], UInt64(arguments[5])!)
+case ("codec", 4), ("codec", 5): try codec(arguments[2], arguments[3], arguments.count > 4 ? arguments[4] : nil)
+default:
+    fatalError(
+        "usage: ckpt-bench views STORE REF | diff STORE A B | row STORE REF TENSOR ROW | codec A B [PREVIOUS]")
 }
