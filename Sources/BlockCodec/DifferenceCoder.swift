@@ -71,7 +71,7 @@ final class DifferenceCoder {
         extra = .allocate(capacity: block + block / 4 + 16)
         gathered = (0..<3).map { _ in .allocate(byteCount: block, alignment: 64) }
         samples = .allocate(byteCount: 3 * 8 * DifferenceCoder.sampleWords, alignment: 64)
-        histogram = .allocate(capacity: 2 * TokenCoder.maximumContexts * Int(ck_delta_tokens))
+        histogram = .allocate(capacity: 4 * TokenCoder.maximumContexts * Int(ck_delta_tokens))
     }
 
     deinit {
@@ -224,7 +224,7 @@ final class DifferenceCoder {
         let stride = layout.alphabet
         let perKey = usesPrevious ? 2 : 1
         let keys = Int(ck_delta_keys)
-        histogram.update(repeating: 0, count: 2 * keys * perKey * stride)
+        histogram.update(repeating: 0, count: 4 * keys * perKey * stride)
         ck_count_tokens(tokens, contexts, sample.count, stride, histogram, keys * perKey * stride)
 
         let scale = Double(words.count) / Double(max(1, sample.count))

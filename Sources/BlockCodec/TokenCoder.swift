@@ -23,7 +23,7 @@ struct TokenCoder {
         self.kernels = kernels
         self.zstd = zstd
         let entries = TokenCoder.maximumContexts * TokenCoder.maximumStride
-        counts = .allocate(capacity: 2 * entries)
+        counts = .allocate(capacity: 4 * entries)
         shares = .allocate(capacity: entries)
         decoding = .allocate(capacity: TokenCoder.maximumContexts << TokenCoder.precisions.upperBound)
         stream = .allocate(byteCount: 4 * 32 + 2 * maximumTokens + 16, alignment: 64)
@@ -53,7 +53,7 @@ struct TokenCoder {
         precision: Int, into room: UnsafeMutableRawBufferPointer
     ) -> Int? {
         let stride = TokenCoder.stride(alphabet)
-        counts.update(repeating: 0, count: 2 * contexts * stride)
+        counts.update(repeating: 0, count: 4 * contexts * stride)
         ck_count_tokens(tokens, contextOfToken, count, stride, counts, contexts * stride)
         var table: [UInt8] = []
         table.reserveCapacity(contexts * 64)

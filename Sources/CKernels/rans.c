@@ -4,14 +4,19 @@
 #include <string.h>
 
 void ck_count_tokens(const uint8_t *tokens, const uint8_t *contexts, size_t count, size_t stride, uint32_t *counts, size_t entries) {
-    uint32_t *second = counts + entries;
+    uint32_t *second = counts + entries, *third = second + entries, *fourth = third + entries;
     size_t i = 0;
-    for (; i + 2 <= count; i += 2) {
-        counts[contexts[i] * stride + tokens[i]]++;
-        second[contexts[i + 1] * stride + tokens[i + 1]]++;
+    for (; i + 4 <= count; i += 4) {
+        uint32_t token, context;
+        memcpy(&token, tokens + i, 4);
+        memcpy(&context, contexts + i, 4);
+        counts[(context & 0xFF) * stride + (token & 0xFF)]++;
+        second[(context >> 8 & 0xFF) * stride + (token >> 8 & 0xFF)]++;
+        third[(context >> 16 & 0xFF) * stride + (token >> 16 & 0xFF)]++;
+        fourth[(context >> 24) * stride + (token >> 24)]++;
     }
-    if (i < count) counts[contexts[i] * stride + tokens[i]]++;
-    for (size_t entry = 0; entry < entries; entry++) counts[entry] += second[entry];
+    for (; i < count; i++) counts[contexts[i] * stride + tokens[i]]++;
+    for (size_t entry = 0; entry < entries; entry++) counts[entry] += second[entry] + third[entry] + fourth[entry];
 }
 
 uint8_t *ck_rans_encode_back(

@@ -15,6 +15,9 @@ struct BlockJob {
     var element: DType
     /// The block in its place in the snapshot before.
     var base: ContentID?
+    /// Where its bytes may lie, and those of the block in its place in the snapshot before that.
+    var baseCopy: BlockCopy?
+    var previousCopy: BlockCopy?
     /// Which of the checkpoint's tensors it belongs to.
     var tensor: Int
 }
@@ -30,9 +33,9 @@ final class BlockBatch {
 
     static let maximumJobs = 1024
     static let maximumRawBytes = 8 << 20
-    /// Each file of a job stays open until the batch is done: six batches of these, twice for images, stay well under the
+    /// Each file of a job stays open until the batch is done: six batches of these, with the image's and two ancestors', stay well under the
     /// 256 to 1,024 files that processes may commonly open.
-    private static let maximumFiles = 12
+    private static let maximumFiles = 8
     private static let slabBytes =
         maximumRawBytes + BlockCoder.maximumBlockBytes + maximumJobs * PackedHeader.byteCount
 
@@ -213,7 +216,7 @@ final class BlockPipeline {
         if isFirst, try !transaction.isStored(tables, .block, id) {
             let job = batch.jobs[index]
             let bases = try packing == .delta ? job.base.map { base in
-                try choice.bases(for: bytes, element: job.element, base: base, transaction, tables, lane)
+                try choice.bases(for: bytes, job, base: base, transaction, tables, lane)
             } : nil
             packedCount = try lane.coder.pack(
                 bytes, element: job.element, packing: packing, bases: bases ?? [], into: batch.room(index))

@@ -176,8 +176,10 @@ private struct JobList {
     private let lineage: Lineage?
     private let store: Store
     private let image: ImageWriter?
-    /// The blocks that those of the tensor under way grew out of.
-    private var bases: (tensor: Int, blocks: [ContentID]?) = (-1, nil)
+    /// What the tensor under way grew out of.
+    private var bases: (tensor: Int, blocks: [ContentID]?, copies: [CopyFile?]) = (-1, nil, [nil, nil])
+    /// The file of each ancestor that was looked for last.
+    private var copyFiles: [(path: String?, file: CopyFile?)] = [(nil, nil), (nil, nil)]
     private var tensor = 0
     private var block = 0
     private var fileIndex = -1
@@ -200,21 +202,35 @@ private struct JobList {
         let plan = reader.tensors[tensor]
         let file = try open(plan.file)
         let ranges = reader.ranges(ofBlock: block, in: plan)
-        let base = try baseBlocks().map { $0[block] }
+        try findBases()
+        let copies = zip([lineage?.parent, lineage?.grandparent], bases.copies).map { ancestor, file -> BlockCopy? in
+            guard let found = ancestor?.tensors[tensor], let file else { return nil }
+            return BlockCopy(file: file, ranges: Ranges.slice(found.ranges, plan.grid.range(block)))
+        }
+        let base = bases.blocks.map { $0[block] }
         block += 1
         return BlockJob(
             file: file, image: copy, ranges: ranges, byteCount: ranges.reduce(0) { $0 + $1.count },
-            element: plan.dtype, base: base, tensor: tensor)
+            element: plan.dtype, base: base, baseCopy: copies[0], previousCopy: copies[1], tensor: tensor)
     }
 
-    private mutating func baseBlocks() throws -> [ContentID]? {
-        if bases.tensor != tensor {
-            let blocks = try lineage?.bases[tensor].map { base in
-                try store.read { transaction, tables in try transaction.tensorRecord(tables, base)?.blocks }
-            }
-            bases = (tensor, blocks ?? nil)
+    /// Looks up the blocks of the tensor's ancestor, and files that may hold their bytes, once a tensor.
+    private mutating func findBases() throws {
+        guard bases.tensor != tensor, let lineage else { return }
+        let blocks = try lineage.parent.tensors[tensor].map { base in
+            try store.read { transaction, tables in try transaction.tensorRecord(tables, base.id)?.blocks }
         }
-        return bases.blocks
+        let copies = [lineage.parent, lineage.grandparent].enumerated().map { index, ancestor in
+            ancestor.flatMap { copy(of: tensor, $0, index) }
+        }
+        bases = (tensor, blocks ?? nil, copies)
+    }
+
+    private mutating func copy(of tensor: Int, _ ancestor: Ancestor, _ index: Int) -> CopyFile? {
+        guard let directory = ancestor.copies, let found = ancestor.tensors[tensor] else { return nil }
+        let path = directory + "/" + found.file
+        if copyFiles[index].path != path { copyFiles[index] = (path, CopyFile(path)) }
+        return copyFiles[index].file
     }
 
     private mutating func open(_ index: Int) throws -> OpenFile {

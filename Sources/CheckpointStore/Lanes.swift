@@ -65,18 +65,21 @@ final class CodecLane {
     /// Room for one raw block each.
     let raw: UnsafeMutableRawBufferPointer
     let secondRaw: UnsafeMutableRawBufferPointer
+    /// Room for copies of a base and of its own base.
+    let copyBuffers: [UnsafeMutableRawBufferPointer]
     private var chainBuffers: [UnsafeMutableRawBufferPointer] = []
 
     init() throws {
         coder = try BlockCoder()
         raw = .allocate(byteCount: BlockCoder.maximumBlockBytes, alignment: 64)
         secondRaw = .allocate(byteCount: BlockCoder.maximumBlockBytes, alignment: 64)
+        copyBuffers = (0..<2).map { _ in .allocate(byteCount: BlockCoder.maximumBlockBytes, alignment: 64) }
     }
 
     deinit {
         raw.deallocate()
         secondRaw.deallocate()
-        for buffer in chainBuffers { buffer.deallocate() }
+        for buffer in copyBuffers + chainBuffers { buffer.deallocate() }
     }
 
     /// Room for one block of a chain; made when it is first asked for.

@@ -197,13 +197,42 @@ private struct Ingestion {
 
     /// What the checkpoint grew out of: its parent, else the run's step before, else whatever looks like it.
     private func lineage(of reader: CheckpointReader) throws -> Lineage? {
+        // Optimizer states that will go soon are no bases: what hangs on them would keep them.
+        let leavingOut: Set<PartKind> = options.optimizerKeep == nil ? [] : [.optimizer]
         let known = try store.read { transaction, tables -> Lineage? in
             guard let parent = try parent(transaction, tables) else { return nil }
-            // Optimizer states that will go soon are no bases: what hangs on them would keep them.
-            let leavingOut: Set<PartKind> = options.optimizerKeep == nil ? [] : [.optimizer]
-            return try Lineage(reader, from: parent, leavingOut: leavingOut, transaction, tables)
+            var grandparent: ContentID?
+            try transaction.steps(tables) { _, _, record in
+                if record.snapshot == parent { grandparent = record.parent ?? grandparent }
+                return grandparent == nil
+            }
+            let ancestors = try [parent, grandparent].map { snapshot -> Ancestor? in
+                guard let snapshot else { return nil }
+                return try Ancestor(
+                    reader, in: snapshot, copies: copies(of: snapshot, transaction, tables), leavingOut: leavingOut, transaction,
+                    tables)
+            }
+            return Lineage(parent: ancestors[0]!, grandparent: ancestors[1])
         }
         return try known ?? Lineage.sketched(reader, store)
+    }
+
+    /// A directory with the snapshot's files: its image, or where it was ingested from when that looks as it did.
+    private func copies(
+        of snapshot: ContentID, _ transaction: borrowing ReadTransaction, _ tables: Tables
+    ) throws -> String? {
+        if let image = try store.imagePath(snapshot) { return image }
+        var directory: String?
+        try transaction.steps(tables) { run, step, record in
+            guard record.snapshot == snapshot,
+                let bytes = try transaction.record(tables, .source, SourceRecord.key(record.source)),
+                let source = try? SourceRecord(bytes), source.snapshot == snapshot,
+                let status = FileSystem.status(source.path)
+            else { return true }
+            directory = status.isDirectory ? source.path : FileSystem.parent(source.path)
+            return false
+        }
+        return directory
     }
 
     /// The snapshot named as parent, else the one at the run's step before this.

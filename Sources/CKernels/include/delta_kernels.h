@@ -74,8 +74,8 @@ typedef struct ck_rans_share {
     uint16_t frequency, start;
 } ck_rans_share;
 
-/* counts[context * stride + token] += occurrences, for `entries` of them, all zero before like as many behind them: two
-   counters take turns, since one that is counted up again and again waits for itself. A stride that is no multiple of 64 keeps the contexts' entries out of each
+/* counts[context * stride + token] += occurrences, for `entries` of them, all zero before like three times as many behind them:
+   four counters take turns, since one that is counted up again and again waits for itself. A stride that is no multiple of 64 keeps the contexts' entries out of each
    other's cache lines. */
 void ck_count_tokens(const uint8_t *tokens, const uint8_t *contexts, size_t count, size_t stride, uint32_t *counts, size_t entries);
 
