@@ -115,7 +115,7 @@ final class DifferenceCoder {
     ) -> (bytes: Int, transform: UInt32, bases: Int)? {
         guard raw.count > 0, raw.count % layout.width == 0 else { return nil }
         var mask = UnitMask(raw, bases[0].bytes, width: layout.width)
-        if mask.isDense { mask = .all(width: layout.width, byteCount: raw.count) }
+        if !isWorth(mask, raw, bases[0].bytes, layout) { mask = .all(width: layout.width, byteCount: raw.count) }
         let (form, maskBytes) = mask.encoded()
         let words = gather(raw, bases, mask, layout)
         let plan = plan(words, layout)
@@ -125,6 +125,25 @@ final class DifferenceCoder {
         guard let count = write(words, plan, layout, contextCount, precision, maskBytes, into: room) else { return nil }
         let transform = Transform(precision: precision, shift: plan.shift, mask: form)
         return (count, transform.encoded, plan.usesPrevious ? 2 : 1)
+    }
+
+    /// Whether a mask leaves out more units than chance does where changes are scattered: there the entropy coder does
+    /// without.
+    private func isWorth(
+        _ mask: UnitMask, _ raw: UnsafeRawBufferPointer, _ base: UnsafeRawBufferPointer, _ layout: ElementLayout
+    ) -> Bool {
+        guard mask.leftOut > 1.0 / 16 else { return false }
+        let words = raw.count / layout.width
+        let step = max(1, words / DifferenceCoder.sampleWords)
+        var sampled = 0, equal = 0
+        for word in stride(from: 0, to: words, by: step) {
+            let at = word * layout.width
+            sampled += 1
+            if (0..<layout.width).allSatisfy({ raw[at + $0] == base[at + $0] }) { equal += 1 }
+        }
+        let share = Double(equal) / Double(sampled)
+        let byChance = (0..<6).reduce(share) { power, _ in power * power }
+        return share > 0.999 || mask.leftOut > byChance + 0.05
     }
 
     private func gather(
@@ -163,7 +182,7 @@ final class DifferenceCoder {
         guard
             let coded = coder.encode(
                 tokens, contexts, count: words.count, alphabet: layout.alphabet, contexts: contextCount, precision: precision,
-                into: rest)
+                expectedBytes: plan.expectedBytes, into: rest)
         else { return nil }
         end += coded
         let extraBytes = kernels.delta_put_extra(Int32(layout.width), tokens, folded.baseAddress, words.count, extra)
@@ -246,7 +265,7 @@ final class DifferenceCoder {
         let tables = min(Double(contexts * 24), Double(words.count) / 4)
         return Plan(
             usesPrevious: usesPrevious, shift: shift, classStarts: starts,
-            expectedBytes: Int(bits * scale / 8 + tables) + 4 * Int(ck_rans_lane_count(words.count)) + 16)
+            expectedBytes: Int(bits * scale / 8 + tables) + 32)
     }
 
     /// Keys, from the top exponent down, are one class until it has words enough to be worth its own frequencies: the fewer

@@ -100,7 +100,8 @@ final class PaletteCoder {
         let rest = UnsafeMutableRawBufferPointer(rebasing: room[end...])
         guard
             let coded = coder.encode(
-                places, contexts, count: words, alphabet: PaletteCoder.maximumWords, contexts: 1, precision: precision, into: rest)
+                places, contexts, count: words, alphabet: PaletteCoder.maximumWords, contexts: 1, precision: precision,
+                expectedBytes: words / 4, into: rest)
         else { return nil }
         return (end + coded, UInt32(precision))
     }

@@ -3,12 +3,16 @@ internal import CKernels
 /// Tokens in contexts to bytes and back: a table of frequencies and a rANS stream.
 ///
 /// ```
-/// u16 table bytes, u16 of them packed, table (a zstd frame when packed is less), u32 stream bytes, stream
+/// u8 lanes, u16 table bytes, u16 of them packed, table (a zstd frame when packed is less), u32 stream bytes, stream
 /// ```
 struct TokenCoder {
     static let precisions = 10...12
     static let maximumContexts = Int(ck_delta_maximum_contexts)
-    private static let prefixBytes = 8
+    /// Before the table: lanes and its lengths. Behind it: the stream's length.
+    private static let tableOffset = 5
+    private static let prefixBytes = 9
+    /// Below this many bytes the states of all lanes would weigh too much.
+    private static let leastBytesForManyLanes = 4096
 
     private let kernels: ck_kernels
     private let zstd: Zstd
@@ -47,10 +51,11 @@ struct TokenCoder {
 
     /// Writes `count` tokens, each below `alphabet`, in contexts below `contexts`.
     ///
+    /// - Parameter expectedBytes: roughly what they will take.
     /// - Returns: bytes written, or nil when they do not fit.
     func encode(
         _ tokens: UnsafePointer<UInt8>, _ contextOfToken: UnsafePointer<UInt8>, count: Int, alphabet: Int, contexts: Int,
-        precision: Int, into room: UnsafeMutableRawBufferPointer
+        precision: Int, expectedBytes: Int, into room: UnsafeMutableRawBufferPointer
     ) -> Int? {
         let stride = TokenCoder.stride(alphabet)
         counts.update(repeating: 0, count: 4 * contexts * stride)
@@ -59,22 +64,25 @@ struct TokenCoder {
         table.reserveCapacity(contexts * 64)
         FrequencyTable.make(counts, contexts: contexts, stride: stride, precision: precision, shares: shares, into: &table)
         let end = stream.baseAddress!.assumingMemoryBound(to: UInt8.self) + stream.count
-        let streamBytes = kernels.rans_encode(tokens, contextOfToken, count, stride, shares, Int32(precision), end)
+        let lanes = expectedBytes < TokenCoder.leastBytesForManyLanes ? ck_rans_few_lanes : ck_rans_lanes
+        let streamBytes = kernels.rans_encode(
+            tokens, contextOfToken, count, stride, shares, Int32(precision), Int32(lanes), end)
 
         let tableBytes = table.withUnsafeBytes { table in
             let count = zstd.compress(table, into: packedTable, mode: .entropy) ?? table.count
             return min(count, table.count)
         }
         guard room.count >= TokenCoder.prefixBytes + tableBytes + streamBytes else { return nil }
-        room.storeBytes(of: UInt16(table.count).littleEndian, as: UInt16.self)
-        room.storeBytes(of: UInt16(tableBytes).littleEndian, toByteOffset: 2, as: UInt16.self)
+        room[0] = UInt8(lanes)
+        room.storeBytes(of: UInt16(table.count).littleEndian, toByteOffset: 1, as: UInt16.self)
+        room.storeBytes(of: UInt16(tableBytes).littleEndian, toByteOffset: 3, as: UInt16.self)
         let isPacked = tableBytes < table.count
         table.withUnsafeBytes { table in
-            UnsafeMutableRawBufferPointer(rebasing: room[4...]).copyMemory(
+            UnsafeMutableRawBufferPointer(rebasing: room[TokenCoder.tableOffset...]).copyMemory(
                 from: isPacked ? UnsafeRawBufferPointer(rebasing: packedTable[..<tableBytes]) : table)
         }
-        room.storeBytes(of: UInt32(streamBytes).littleEndian, toByteOffset: 4 + tableBytes, as: UInt32.self)
-        UnsafeMutableRawBufferPointer(rebasing: room[(8 + tableBytes)...]).copyMemory(
+        room.storeBytes(of: UInt32(streamBytes).littleEndian, toByteOffset: TokenCoder.tableOffset + tableBytes, as: UInt32.self)
+        UnsafeMutableRawBufferPointer(rebasing: room[(TokenCoder.prefixBytes + tableBytes)...]).copyMemory(
             from: UnsafeRawBufferPointer(start: end - streamBytes, count: streamBytes))
         return TokenCoder.prefixBytes + tableBytes + streamBytes
     }
@@ -87,23 +95,28 @@ struct TokenCoder {
         precision: Int, into tokens: UnsafeMutablePointer<UInt8>
     ) throws(CodecError) -> Int {
         guard bytes.count >= TokenCoder.prefixBytes else { throw CodecError(.malformed, "tokens are cut short") }
-        let rawBytes = Int(UInt16(littleEndian: bytes.loadUnaligned(as: UInt16.self)))
-        let tableBytes = Int(UInt16(littleEndian: bytes.loadUnaligned(fromByteOffset: 2, as: UInt16.self)))
+        let lanes = Int(bytes[0])
+        guard lanes == ck_rans_lanes || lanes == ck_rans_few_lanes else { throw CodecError(.malformed, "\(lanes) lanes") }
+        let rawBytes = Int(UInt16(littleEndian: bytes.loadUnaligned(fromByteOffset: 1, as: UInt16.self)))
+        let tableBytes = Int(UInt16(littleEndian: bytes.loadUnaligned(fromByteOffset: 3, as: UInt16.self)))
         guard rawBytes <= packedTable.count, tableBytes <= rawBytes, tableBytes <= bytes.count - TokenCoder.prefixBytes else {
             throw CodecError(.malformed, "a table of \(rawBytes) bytes in \(tableBytes)")
         }
-        var table = UnsafeRawBufferPointer(rebasing: bytes[4..<(4 + tableBytes)])
+        var table = UnsafeRawBufferPointer(rebasing: bytes[TokenCoder.tableOffset..<(TokenCoder.tableOffset + tableBytes)])
         if tableBytes < rawBytes {
             let target = UnsafeMutableRawBufferPointer(rebasing: packedTable[..<rawBytes])
             try zstd.decompress(table, into: target)
             table = UnsafeRawBufferPointer(target)
         }
         try FrequencyTable.read(table, contexts: contexts, tokens: alphabet, precision: precision, into: decoding)
-        let streamBytes = Int(UInt32(littleEndian: bytes.loadUnaligned(fromByteOffset: 4 + tableBytes, as: UInt32.self)))
+        let streamBytes = Int(
+            UInt32(littleEndian: bytes.loadUnaligned(fromByteOffset: TokenCoder.tableOffset + tableBytes, as: UInt32.self)))
         let start = TokenCoder.prefixBytes + tableBytes
         guard streamBytes <= bytes.count - start else { throw CodecError(.malformed, "a token stream reaches past its block") }
         let stream = (bytes.baseAddress! + start).assumingMemoryBound(to: UInt8.self)
-        guard kernels.rans_decode(stream, streamBytes, decoding, Int32(precision), contextOfToken, count, tokens) == 0 else {
+        guard kernels.rans_decode(
+            stream, streamBytes, Int32(lanes), decoding, Int32(precision), contextOfToken, count, tokens) == 0
+        else {
             throw CodecError(.malformed, "a token stream of \(streamBytes) bytes does not hold \(count) tokens")
         }
         return start + streamBytes

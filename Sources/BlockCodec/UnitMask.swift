@@ -64,8 +64,8 @@ struct UnitMask {
         }
     }
 
-    /// Whether so little is left out that a mask is not worth its bytes.
-    var isDense: Bool { coded.reduce(0) { $0 + $1.count } * 16 > units * 15 }
+    /// The share of units that are not coded.
+    var leftOut: Double { units == 0 ? 0 : 1 - Double(coded.reduce(0) { $0 + $1.count }) / Double(units) }
 
     /// The bytes of the coded units of `block`, one after the other.
     func gather(_ block: UnsafeRawBufferPointer, into target: UnsafeMutableRawBufferPointer) {

@@ -29,7 +29,9 @@ struct BaseChoice {
         if !isAtLimit { return blocks.suffix(2).reversed() }
 
         let limit = Double(depthLimit)
-        let next = Double(count.packedBytes)
+        // What the block would take on top of the chain, if it were not full: as the next ones will.
+        let onTop = lane.coder.expectedBytes(raw, element: job.element, bases: blocks.suffix(2).reversed())
+        let next = Double(min(onTop.dense, onTop.delta ?? onTop.dense))
         var best: [BaseBlock] = []
         var cost = Double.infinity
         for index in blocks.indices where blocks[index].depth < depthLimit {

@@ -49,7 +49,7 @@ struct BlockChain {
         var blocks: [BaseBlock] = []
         for (index, id) in ids.reversed().enumerated() {
             let key = id.bytes
-            let block = try transaction.blockRecord(tables, id).withUnsafeBytes { record in
+            let block = try transaction.blockRecord(tables, id, prefetching: false).withUnsafeBytes { record in
                 let packed = try Checksum.open(record, .block, key: key)
                 do throws(CodecError) {
                     let header = try PackedHeader(packed)
@@ -109,10 +109,11 @@ extension ReadTransaction {
     }
 
     @_lifetime(borrow self)
-    func blockRecord(_ tables: Tables, _ id: ContentID) throws -> RawSpan {
+    func blockRecord(_ tables: Tables, _ id: ContentID, prefetching: Bool = true) throws -> RawSpan {
         guard let record = try get(tables[.block], id.bytes) else {
             throw StoreError(.damaged, "store: block \(id) is missing", hint: "run ckpt verify")
         }
+        if prefetching { record.prefetch() }
         return record
     }
 }

@@ -116,8 +116,9 @@ public final class Environment: Sendable {
             try check(mdb_env_set_mapsize(handle, mapSize), "mdb_env_set_mapsize")
             try check(mdb_env_set_maxdbs(handle, maximumTables), "mdb_env_set_maxdbs")
             try check(mdb_env_set_maxreaders(handle, maximumReaders), "mdb_env_set_maxreaders")
-            // NOTLS: read transactions belong to their object, not to a thread.
-            try check(mdb_env_open(handle, path, UInt32(MDB_NOTLS), 0o644), "mdb_env_open")
+            // NOTLS: read transactions belong to their object, not to a thread. NORDAHEAD: of a value that is scattered over
+            // the file the kernel would read megabytes around it; large values are asked for whole, by `prefetch`.
+            try check(mdb_env_open(handle, path, UInt32(MDB_NOTLS | MDB_NORDAHEAD), 0o644), "mdb_env_open")
             var dead: Int32 = 0
             try check(mdb_reader_check(handle, &dead), "mdb_reader_check")
         } catch {

@@ -221,6 +221,17 @@ extension Environment {
 }
 
 extension RawSpan {
+    /// Asks the system to read the pages of a mapped value, all at once, before they are touched one by one. The
+    /// corresponding C function is `posix_madvise`.
+    public func prefetch() {
+        withUnsafeBytes { bytes in
+            let page = Int(sysconf(Int32(_SC_PAGESIZE)))
+            guard bytes.count > page, let start = bytes.baseAddress else { return }
+            let lead = Int(bitPattern: start) % page
+            posix_madvise(UnsafeMutableRawPointer(mutating: start - lead), bytes.count + lead, POSIX_MADV_WILLNEED)
+        }
+    }
+
     @_lifetime(immortal)
     init(_ value: MDB_val) {
         self = _overrideLifetime(

@@ -102,6 +102,7 @@ enum PlainDifference {
     private static func frequency(_ code: UInt8) -> Int { code < 8 ? Int(code) : (4 + Int(code) % 4) << (Int(code) / 4 - 1) }
 
     private static func readTokens(_ reader: inout Reader, _ contexts: [Int], _ precision: Int) throws -> [Int] {
+        let lanes = try reader.number(1)
         let tableBytes = try reader.number(2)
         var table = try reader.take(reader.number(2))
         if table.count < tableBytes {
@@ -118,7 +119,6 @@ enum PlainDifference {
             frequencies.append(own)
         }
         var stream = Reader(bytes: try reader.take(reader.number(4)))
-        let lanes = contexts.count < 4096 ? 4 : 32
         var states = try (0..<lanes).map { _ in try stream.number(4) }
         let tokens = try contexts.enumerated().map { index, context -> Int in
             var x = states[index % lanes]

@@ -66,9 +66,6 @@ typedef int ck_delta_take_extra_fn(
    with a state of 31 bits that 16-bit words flow into and out of. */
 enum { ck_rans_lanes = 32, ck_rans_few_lanes = 4 };
 
-/* Lanes for that many tokens. */
-static inline int ck_rans_lane_count(size_t tokens) { return tokens < 4096 ? ck_rans_few_lanes : ck_rans_lanes; }
-
 /* A token's share of 1 << precision: `frequency` of at least 1, from `start` on. */
 typedef struct ck_rans_share {
     uint16_t frequency, start;
@@ -79,11 +76,12 @@ typedef struct ck_rans_share {
    other's cache lines. */
 void ck_count_tokens(const uint8_t *tokens, const uint8_t *contexts, size_t count, size_t stride, uint32_t *counts, size_t entries);
 
-/* Writes the stream so that it ends at `end`; `shares` as `counts` above. Room: 4 x lanes + 2 x count + 16 bytes.
+/* Writes the stream of `lanes` lanes, one of the two numbers above, so that it ends at `end`; `shares` as `counts` above.
+   Room: 4 x lanes + 2 x count + 16 bytes.
    Returns bytes written. */
 typedef size_t ck_rans_encode_fn(
     const uint8_t *tokens, const uint8_t *contexts, size_t count, size_t stride, const ck_rans_share *shares,
-    int precision, uint8_t *end);
+    int precision, int lanes, uint8_t *end);
 
 /* The decoder's table of one context, 1 << precision entries of token, frequency - 1 << 8 and offset << 20;
    frequencies of `tokens` tokens add up to 1 << precision. */
@@ -92,7 +90,7 @@ void ck_rans_decoding_make(const uint16_t *frequencies, int tokens, int precisio
 /* Decodes `count` tokens. `table` has 1 << precision entries for each context that occurs in `contexts`. Any stream is
    safe. Returns 0, or -1 when the stream is not one that the encoder could have written. */
 typedef int ck_rans_decode_fn(
-    const uint8_t *stream, size_t bytes, const uint32_t *table, int precision, const uint8_t *contexts, size_t count,
+    const uint8_t *stream, size_t bytes, int lanes, const uint32_t *table, int precision, const uint8_t *contexts, size_t count,
     uint8_t *tokens);
 
 #endif

@@ -118,7 +118,7 @@ func codec(_ a: String, _ b: String, _ previous: String?) throws {
         var (pack, unpack) = (0.0, 0.0)
         (rawBytes, packedBytes) = (0, 0)
         for tensor in contents[0].tensors {
-            let others = try contents.dropFirst().map { other in
+            let others = contents.dropFirst().map { other in
                 guard let found = other.tensors.first(where: { $0.name == tensor.name && $0.shape == tensor.shape }) else {
                     fatalError("\(tensor.name) is not in both")
                 }
