@@ -89,16 +89,19 @@ func diff(_ path: String, _ first: String, _ second: String) throws {
 /// One row of a tensor, decoded from its block.
 func row(_ path: String, _ ref: String, _ name: String, _ row: UInt64) throws {
     let store = try Store.open(path)
+    var loaded: CheckpointContents?
+    let loading = try microseconds { loaded = try store.contents(ref) }
+    guard let contents = loaded, let tensor = contents.tensors.first(where: { $0.name == name }), let rows = tensor.shape.first,
+        row < rows
+    else { fatalError("no row \(row) of \(name)") }
+    let bytes = tensor.byteCount / rows
     var sum: UInt64 = 0
-    let time = try microseconds {
-        let contents = try store.contents(ref)
-        guard let tensor = contents.tensors.first(where: { $0.name == name }), let rows = tensor.shape.first, row < rows else {
-            fatalError("no row \(row) of \(name)")
-        }
-        let bytes = tensor.byteCount / rows
-        sum = try contents.makeReader().withBytes(of: tensor, row * bytes..<(row + 1) * bytes, readAll)
+    let reading = try (0..<2).map { _ in
+        try microseconds { sum = try contents.makeReader().withBytes(of: tensor, row * bytes..<(row + 1) * bytes, readAll) }
     }
-    print(#"{"seconds": \#(time / 1e6), "sum": \#(sum)}"#)
+    print(
+        #"{"seconds": \#((loading + reading[0]) / 1e6), "load_seconds": \#(loading / 1e6), "#
+            + #""again_seconds": \#(reading[1] / 1e6), "sum": \#(sum)}"#)
 }
 
 /// Packs every block of B's tensors against A's, in memory, on one thread.
