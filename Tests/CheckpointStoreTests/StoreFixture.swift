@@ -8,9 +8,9 @@ struct StoreFixture {
     let directory: TemporaryDirectory
     let store: Store
 
-    init(lockTimeout: Double = 30) throws {
+    init(lockTimeout: Double = 30, depthLimit: UInt8 = 5) throws {
         directory = try TemporaryDirectory()
-        try Store.create(at: directory.path + "/store")
+        try Store.create(at: directory.path + "/store", depthLimit: depthLimit)
         store = try Store.open(directory.path + "/store", lockTimeout: lockTimeout)
     }
 
