@@ -12,14 +12,20 @@ import Testing
             var packed: Data
             var raw: Data
             var times: Int
+            /// The raw bytes of its bases, to be taken `times` times too.
+            var bases: [Data]?
 
-            var rawBytes: [UInt8] { (0..<times).flatMap { _ in [UInt8](raw) } }
+            var rawBytes: [UInt8] { repeated(raw) }
+            var guardedBases: [GuardedBytes] { (bases ?? []).map { GuardedBytes(repeated($0)) } }
+
+            private func repeated(_ piece: Data) -> [UInt8] { (0..<times).flatMap { _ in [UInt8](piece) } }
         }
         struct Refused: Decodable {
             var name: String
             var packed: Data
             var rawCount: Int
             var code: String
+            var bases: [Data]?
         }
         var accepted: [Accepted]
         var refused: [Refused]
@@ -35,7 +41,7 @@ import Testing
 
     @Test func decodesBlocksBuiltByHand() throws {
         let cases = try Self.golden.get().accepted
-        #expect(cases.count >= 60)
+        #expect(cases.count >= 370)
         let coder = try BlockCoder()
         for block in cases {
             let packed = GuardedBytes([UInt8](block.packed))
@@ -44,8 +50,9 @@ import Testing
             let raw = block.rawBytes
             #expect(header.rawCount == raw.count, "\(block.name)")
             let target = GuardedBytes(count: raw.count)
+            let bases = block.guardedBases
             do throws(CodecError) {
-                try coder.unpack(packed.readable, into: target.bytes)
+                try coder.unpack(packed.readable, bases: bases.map(\.readable), into: target.bytes)
             } catch {
                 Issue.record("\(block.name): \(error)")
                 continue
@@ -57,13 +64,14 @@ import Testing
 
     @Test func refusesBlocksThatBreakARule() throws {
         let cases = try Self.golden.get().refused
-        #expect(cases.count >= 25)
+        #expect(cases.count >= 190)
         let coder = try BlockCoder()
         for block in cases {
             let packed = GuardedBytes([UInt8](block.packed))
             let target = GuardedBytes(count: block.rawCount)
+            let bases = (block.bases ?? []).map { GuardedBytes([UInt8]($0)) }
             let error = #expect(throws: CodecError.self, "\(block.name)") {
-                try coder.unpack(packed.readable, into: target.bytes)
+                try coder.unpack(packed.readable, bases: bases.map(\.readable), into: target.bytes)
             }
             #expect(error?.code == (block.code == "unknown" ? .unknownCodec : .malformed), "\(block.name): \(error as Any)")
         }

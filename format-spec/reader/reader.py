@@ -20,6 +20,7 @@ import sys
 from collections import Counter, namedtuple
 
 import lmdb
+import numpy
 import xxhash
 import zstandard
 
@@ -28,6 +29,9 @@ import pages  # noqa: E402
 
 # This reader's own limit on what it writes or holds for one request.
 MOST = 4 << 30
+
+# Raw blocks that are kept, so that one that others are coded against is not decoded for each of them.
+KEPT_BLOCKS = 16
 
 
 # --- Conventions
@@ -448,7 +452,7 @@ def grid(bits, shape, total):
 # --- Packed blocks
 
 Packed = namedtuple("Packed", "codec element depth raw_bytes transform base_ids payload length")
-RAW, PLANES = 0, 1
+RAW, PLANES, DIFFERENCE, PALETTE = 0, 1, 2, 3
 
 
 def packed_block(value):
@@ -464,22 +468,35 @@ def packed_block(value):
     fields.end()
     if codec in (RAW, PLANES):
         require((depth, base_count, transform) == (0, 0, 0), "reserved fields are not zero")
+    if codec == DIFFERENCE:
+        require(depth >= 1, "a difference of depth 0")
+        require(base_count >= 1, "a difference without a base")
+    if codec == PALETTE:
+        require((depth, base_count, transform >> 8) == (0, 0, 0), "reserved fields are not zero")
     return Packed(codec, element, depth, raw_bytes, transform, base_ids, payload, len(value))
 
 
-def unpack(packed):
-    if packed.codec == RAW:
-        require(len(packed.payload) == packed.raw_bytes, "the payload of codec 0 is not as long as the block")
-        return packed.payload
-    if packed.codec == PLANES:
-        return join_planes(packed)
-    raise UnknownCodec(f"codec {packed.codec} is not known to this reader")
+def unpack(packed, bases=()):
+    """The raw bytes of a block. `bases` are the raw bytes of its bases."""
+    if packed.codec not in CODECS:
+        raise UnknownCodec(f"codec {packed.codec} is not known to this reader")
+    require(len(bases) == len(packed.base_ids), f"{len(bases)} of {len(packed.base_ids)} bases")
+    return CODECS[packed.codec](packed, bases)
 
 
-def join_planes(packed):
+def word_count(packed):
     word = DTYPES[packed.element].word
     require(packed.raw_bytes % word == 0, "not a whole number of words")
-    n = packed.raw_bytes // word
+    return packed.raw_bytes // word
+
+
+def payload_itself(packed, _):
+    require(len(packed.payload) == packed.raw_bytes, "the payload of codec 0 is not as long as the block")
+    return packed.payload
+
+
+def join_planes(packed, _):
+    word, n = DTYPES[packed.element].word, word_count(packed)
     fields = Fields(packed.payload)
     planes = [(fields.u8(), fields.u32()) for _ in range(word)]
     raw = bytearray(packed.raw_bytes)
@@ -497,7 +514,12 @@ def plane(mode, data, n):
         require(len(data) == 1, "a constant plane of more than one byte")
         return data * n
     require(mode == 2, f"plane mode {mode}")
-    require(data[:4] == b"\x28\xb5\x2f\xfd", "a plane is no zstd frame")
+    return zstd_frame(data, n)
+
+
+def zstd_frame(data, n):
+    """What is in one whole zstd frame, n bytes."""
+    require(data[:4] == b"\x28\xb5\x2f\xfd", "no zstd frame")
     try:
         header = zstandard.get_frame_parameters(data)
         require(header.content_size == n and header.dict_id == 0, "a zstd frame of another length or with a dictionary")
@@ -513,6 +535,213 @@ def rotated_right(raw, word):
     words = int.from_bytes(raw, "little")
     lowest = words & int.from_bytes((b"\1" + bytes(word - 1)) * (len(raw) // word), "little")
     return ((words ^ lowest) >> 1 | lowest << (8 * word - 1)).to_bytes(len(raw), "little")
+
+
+# --- Codec 2, difference
+
+# Bits of the exponent and of the mantissa; 0 and 0 for all others.
+FLOATS = {
+    "F16": (5, 10), "BF16": (8, 7), "F32": (8, 23), "C64": (8, 23), "F64": (11, 52), "C128": (11, 52),
+    "F8_E4M3": (4, 3), "F8_E4M3FNUZ": (4, 3), "F8_E5M2": (5, 2), "F8_E5M2FNUZ": (5, 2),
+}  # fmt: skip
+UNIT = 64  # words
+Alphabet = namedtuple("Alphabet", "s tokens")
+ALPHABETS = {1: Alphabet(8, 256), 2: Alphabet(5, 76), 4: Alphabet(4, 128), 8: Alphabet(4, 256)}
+
+
+def u64(number):
+    return numpy.uint64(number)
+
+
+def words_of(raw, word):
+    return numpy.frombuffer(raw, f"<u{word}").astype(numpy.uint64)
+
+
+def add_difference(packed, bases):
+    """The block: words as unsigned 64-bit integers, and what is modulo 2^B cut to B bits by `full`."""
+    element = DTYPES[packed.element]
+    exponent, mantissa = FLOATS.get(element.name, (0, 0))
+    precision, shift, mask, reserved = packed.transform.to_bytes(4, "little")
+    require(reserved == 0, "reserved fields are not zero")
+    check_precision(precision)
+    require(shift <= (mantissa if exponent else 8 * element.word - 1), f"a shift of {shift}")
+    for base in bases:
+        require(len(base) == packed.raw_bytes, "a base of another length")
+
+    fields = Fields(packed.payload)
+    coded = coded_words(fields, mask, word_count(packed))
+    if not coded.any():
+        fields.end()
+        return bases[0]
+    top, class_starts = fields.number(2), fields.u32()
+    require(top < 1 << exponent, f"top is {top}")
+    require(class_starts & 1 == 0, "a class begins at key 0")
+
+    values = [words_of(base, element.word)[coded] >> u64(shift) for base in bases]
+    contexts, count = contexts_of(values, top, class_starts, exponent, mantissa - shift)
+    tokens = token_stream(fields, precision, ALPHABETS[element.word].tokens, contexts, count)
+    z = unfolded_from(tokens, ALPHABETS[element.word].s, fields)
+
+    bits = 8 * element.word - shift
+    full, half = u64((1 << bits) - 1), u64(1 << bits - 1)
+    if exponent:
+        values = [numpy.where(v >= half, full - v, v + half) for v in values]
+    d = z >> u64(1) ^ u64(0) - (z & u64(1))
+    if len(values) == 2:
+        g = values[0] - values[1] & full
+        size = numpy.where(g >= half, u64(0) - g & full, g)
+        d += size + u64(1) >> u64(1)
+        d = numpy.where(g >= half, u64(0) - d, d)
+    t = values[0] + d & full
+    if exponent:
+        t = numpy.where(t >= half, t - half, full - t)
+    words = words_of(bases[0], element.word)
+    words[coded] = t << u64(shift)
+    return words.astype(f"<u{element.word}").tobytes()
+
+
+def coded_words(fields, mask, n):
+    """Which of n words are coded."""
+    units = -(-n // UNIT)
+    if mask == 0:
+        coded = numpy.ones(units, bool)
+    elif mask == 1:
+        coded = numpy.unpackbits(numpy.frombuffer(fields.take(-(-units // 8)), numpy.uint8), bitorder="little").astype(bool)
+        require(not coded[units:].any(), "a bit behind the last unit")
+    else:
+        require(mask == 2, f"mask {mask}")
+        count = fields.number(2)
+        runs = [fields.number(2) for _ in range(count)]
+        require(all(runs[1:]), "a run of no units")
+        require(sum(runs) == units, f"runs of {sum(runs)} units, of {units}")
+        coded = numpy.repeat(numpy.arange(count) % 2 == 1, runs)
+    return numpy.repeat(coded[:units], UNIT)[:n]
+
+
+def contexts_of(values, top, class_starts, exponent, exponent_place):
+    """The context of every word, and how many contexts there are."""
+    starts = [class_starts >> key & 1 for key in range(32)]
+    class_of = numpy.cumsum(starts)
+    keys = numpy.zeros(len(values[0]), numpy.int64)
+    if exponent:
+        e = (values[0] >> u64(exponent_place) & u64((1 << exponent) - 1)).astype(numpy.int64)
+        keys = numpy.where(e > top, 0, numpy.minimum(top - e, 31))
+    if len(values) == 1:
+        return class_of[keys], sum(starts) + 1
+    return 2 * class_of[keys] + (values[0] != values[1]), 2 * (sum(starts) + 1)
+
+
+def unfolded_from(tokens, s, fields):
+    """The z of every token, with their extra bits, which are all that is left of the payload."""
+    z = tokens.astype(numpy.uint64)
+    (long,) = numpy.nonzero(tokens >= 1 << s)
+    above = tokens[long] - (1 << s)
+    k = s + (above >> 2)
+    ends = numpy.cumsum(k - 2)
+    bits = int(ends[-1]) if len(ends) else 0
+    require(fields.left() == -(-bits // 8), f"{fields.left()} bytes of extra bits, of {-(-bits // 8)}")
+    data = fields.take(fields.left())
+    require(bits % 8 == 0 or data[-1] >> bits % 8 == 0, "a bit behind the extra bits")
+
+    # The 61 bits of the longest may lie in nine bytes.
+    data = numpy.frombuffer(data + bytes(9), numpy.uint8).astype(numpy.uint64)
+    first, place = (ends - (k - 2)) // 8, ((ends - (k - 2)) % 8).astype(numpy.uint64)
+    extra = data[first]
+    for byte in range(1, 8):
+        extra |= data[first + byte] << u64(8 * byte)
+    extra = extra >> place | data[first + 8] << u64(1) << u64(63) - place
+    k, above = k.astype(numpy.uint64), above.astype(numpy.uint64)
+    extra &= (u64(1) << k - u64(2)) - u64(1)
+    z[long] = u64(1) << k | (above >> u64(1) & u64(1)) << k - u64(1) | extra << u64(1) | above & u64(1)
+    return z
+
+
+# --- Codec 3, palette
+
+
+def look_up(packed, _):
+    word, n = DTYPES[packed.element].word, word_count(packed)
+    require(word >= 2, "a palette of bytes")
+    check_precision(packed.transform)
+    fields = Fields(packed.payload)
+    segment = fields.u32()
+    require(segment >= 1, "a segment of no words")
+    palettes, sizes = [], []
+    for _ in range(-(-n // segment)):
+        sizes.append(fields.u8() + 1)
+        palettes.append(fields.take(sizes[-1] * word))
+    tokens = token_stream(fields, packed.transform, 256, numpy.zeros(n, numpy.int64), 1)
+    fields.end()
+    of_word = numpy.arange(n) // segment
+    sizes = numpy.array(sizes)
+    require((tokens < sizes[of_word]).all(), "a place behind the end of its palette")
+    first = numpy.cumsum(sizes) - sizes
+    return words_of(b"".join(palettes), word)[first[of_word] + tokens].astype(f"<u{word}").tobytes()
+
+
+CODECS = {RAW: payload_itself, PLANES: join_planes, DIFFERENCE: add_difference, PALETTE: look_up}
+
+
+# --- Token streams
+
+LOWEST_STATE = 1 << 15
+
+
+def check_precision(precision):
+    require(10 <= precision <= 12, f"a precision of {precision}")
+
+
+def token_stream(fields, precision, below, contexts, context_count):
+    """A token for each of `contexts`."""
+    lanes, table_bytes, table_packed = fields.u8(), fields.number(2), fields.number(2)
+    require(lanes in (4, 32), f"{lanes} lanes")
+    require(table_packed <= table_bytes, "a table that packing made longer")
+    table = fields.take(table_packed)
+    if table_packed < table_bytes:
+        table = zstd_frame(table, table_bytes)
+    token, frequency, offset = slots(Fields(table), precision, below, context_count)
+
+    stream = Fields(fields.take(fields.u32()))
+    n = len(contexts)
+    states = numpy.array([stream.u32() for _ in range(lanes)], numpy.int64)
+    require(stream.left() % 2 == 0, "half a word at the end of a stream")
+    words = numpy.frombuffer(stream.take(stream.left()), "<u2").astype(numpy.int64)
+
+    # All lanes at once: those that need a word take theirs in their order.
+    begin, low, used = contexts << precision, (1 << precision) - 1, 0
+    for first in range(0, n, lanes):
+        places = begin[first : first + lanes]  # of the slots, in place of their contexts'
+        x = states[: len(places)]
+        places += x & low
+        x = frequency[places] * (x >> precision) + offset[places]
+        (need,) = (x < LOWEST_STATE).nonzero()
+        if len(need):
+            require(used + len(need) <= len(words), "a stream that is too short")
+            x[need] = x[need] << 16 | words[used : used + len(need)]
+            used += len(need)
+        states[: len(places)] = x
+    require(used == len(words), f"{len(words) - used} words left over in a stream")
+    require((states == LOWEST_STATE).all(), "a stream that does not end in its first state")
+    return token[begin]
+
+
+def slots(table, precision, below, context_count):
+    """For all contexts one after the other, and the 2^precision slots of each: token, f, and slot - F."""
+    found = []
+    for _ in range(context_count):
+        last, commonest = table.u8(), table.u8()
+        require(last < below, f"token {last}, of {below}")
+        require(commonest <= last, "the commonest token is above the last")
+        codes = numpy.frombuffer(table.take(last + 1), numpy.uint8).astype(numpy.int64)
+        require(codes.max() <= 44, f"a frequency of code {codes.max()}")
+        require(codes[commonest] == 0, "the commonest token has a code")
+        f = numpy.where(codes < 8, codes, 4 + codes % 4 << numpy.maximum(codes // 4 - 1, 0))
+        f[commonest] = (1 << precision) - f.sum()
+        require(f[commonest] >= 1, "nothing is left for the commonest token")
+        before = numpy.cumsum(f) - f
+        found.append((numpy.repeat(numpy.arange(last + 1), f), numpy.repeat(f, f), numpy.arange(1 << precision) - numpy.repeat(before, f)))
+    table.end()
+    return [numpy.concatenate(column) for column in zip(*found)]
 
 
 # --- Rebuilding files and tensors
@@ -547,6 +776,7 @@ class Store:
         except Damaged as error:
             raise Refused(str(error)) from None
         self.tables |= {kind: self.table(kind) for kind in range(BLOCKS, PENDING + 1)}
+        self.kept = {}  # raw blocks by id, the latest last
 
     def table(self, kind):
         name = TABLES[kind - 1]
@@ -589,13 +819,46 @@ class Store:
 
     def block(self, id):
         """The raw bytes of a block."""
-        packed = self.read(BLOCKS, id)
+        if id in self.kept:
+            return self.kept[id]
+        above, at, packed = [], id, self.read(BLOCKS, id)
         try:
-            raw = unpack(packed)
-            require(sha256(raw) == id, "its hash is not its id")
-            return raw
+            # Down to a block that is coded by itself, or to one that is kept; then up again.
+            while packed.codec == DIFFERENCE and at not in self.kept:
+                base = self.base_of(packed)
+                above.append((at, packed))
+                at, packed = base
+            while True:
+                if at not in self.kept:
+                    # The second base is the first one's own: it has just been decoded, or is read by itself.
+                    bases = packed.base_ids if packed.codec == DIFFERENCE else []
+                    raw = unpack(packed, [self.block(base) for base in bases])
+                    require(sha256(raw) == at, "its hash is not its id")
+                    self.kept[at] = raw
+                    if len(self.kept) > KEPT_BLOCKS:
+                        del self.kept[next(iter(self.kept))]
+                if not above:
+                    return self.kept[at]
+                at, packed = above.pop()
         except Damaged as error:
-            raise type(error)(f"blocks {id.hex()}: {error}") from None
+            inner = "" if at == id else f"its base cannot be read: blocks {at.hex()}: "
+            raise type(error)(f"blocks {id.hex()}: {inner}{error}") from None
+
+    def base_of(self, packed):
+        """The id and the header of the first base. Both bases are checked against what is coded against them."""
+        limit = self.superblock.depth_limit
+        require(packed.depth <= limit, f"depth {packed.depth} is beyond the limit of {limit}")
+        try:
+            bases = [self.read(BLOCKS, id) for id in packed.base_ids]
+        except Damaged as error:
+            raise type(error)(f"its base cannot be read: {error}") from None
+        for id, base in zip(packed.base_ids, bases):
+            require(base.depth < packed.depth, f"is not deeper than its base {id.hex()}")
+            require(base.raw_bytes == packed.raw_bytes, f"its base {id.hex()} has another length")
+        for second in packed.base_ids[1:]:
+            own = bases[0].base_ids[:1] if bases[0].codec == DIFFERENCE else []
+            require(own == [second], f"its second base {second.hex()} is not the base of its first")
+        return packed.base_ids[0], bases[0]
 
     def blocks(self, id):
         """The raw bytes of a stored tensor, block by block."""
@@ -734,12 +997,12 @@ def check(store):
             if record is None:
                 unread.add(kind)
             else:
-                records[kind][key] = record
+                records[kind][key] = record._replace(payload=None) if kind == BLOCKS else record
     blocks, tensors, parts, snapshots = (records[kind] for kind in (BLOCKS, TENSORS, PARTS, SNAPSHOTS))
 
     # What cannot be read, and why; then what needs it.
     lost = {}
-    for id in blocks:
+    for id in bases_first(blocks):
         try:
             store.block(id)
         except Damaged as error:
@@ -747,12 +1010,8 @@ def check(store):
             problems.append(str(error))
     for id, packed in blocks.items():
         for base in packed.base_ids:
-            if base not in blocks:
+            if packed.codec not in CODECS and base not in blocks:
                 problems.append(f"blocks {id.hex()}: its base {base.hex()} is missing or damaged")
-            elif packed.depth <= blocks[base].depth:
-                problems.append(f"blocks {id.hex()}: is not deeper than its base {base.hex()}")
-        if packed.base_ids and packed.depth > store.superblock.depth_limit:
-            problems.append(f"blocks {id.hex()}: depth {packed.depth} is beyond the limit")
     for id, tensor in tensors.items():
         for block, length in zip(tensor.blocks, tensor.lengths):
             if block not in blocks:
@@ -792,6 +1051,20 @@ def check(store):
         if id in snapshots and os.path.isdir(os.path.join(store.path, "images", id.hex())):
             attempt(check_image, store, id)
     return problems
+
+
+def bases_first(blocks):
+    """Ids in an order in which those that are coded against a block soon follow it."""
+    above = {}
+    for id, packed in blocks.items():
+        above.setdefault(packed.base_ids[0] if packed.base_ids else None, []).append(id)
+    found, todo = {}, above.get(None, [])[::-1]
+    while todo:
+        id = todo.pop()
+        if id not in found:
+            found[id] = True
+            todo += above.get(id, ())
+    return [*found, *(id for id in blocks if id not in found)]
 
 
 def check_counts(records, unread):

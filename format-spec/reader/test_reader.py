@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
-"""Tests the reader: on the examples of ../store-format.md and on the stores in ../golden.
+"""Tests the reader: on the examples of ../store-format.md, on packed blocks made by hand, and on the stores in ../golden.
 
 Prints a line for each, and a last line "N passed, N failed". Exits 1 when one failed.
 """
 
+import base64
 import hashlib
 import itertools
 import json
@@ -14,6 +15,7 @@ import tempfile
 
 HERE = pathlib.Path(__file__).resolve().parent
 GOLDEN = HERE.parent / "golden"
+BLOCKS = HERE.parents[1] / "Tests/Golden/codec/blocks.json"  # of tools/reference/codec/make_blocks.py
 sys.path.insert(0, str(HERE))
 sys.dont_write_bytecode = True
 import reader  # noqa: E402
@@ -102,6 +104,25 @@ def worked_example():
     equal(reader.shown_key(reader.STEPS, b"sft\0" + (500).to_bytes(8, "big")), "sft@500", "key of a step")
 
 
+# --- Packed blocks
+
+
+def packed_blocks():
+    cases = json.loads(BLOCKS.read_text())
+    accepted = [case for case in cases["accepted"] if case["raw"]]  # a store has no empty blocks
+    for case in accepted:
+        raw, *bases = [base64.b64decode(data) * case["times"] for data in [case["raw"], *case.get("bases", ())]]
+        expect(reader.unpack(reader.packed_block(base64.b64decode(case["packed"])), bases) == raw, f"other bytes: {case['name']}")
+    for case in cases["refused"]:
+        bases = [base64.b64decode(data) for data in case.get("bases", ())]
+        try:
+            reader.unpack(reader.packed_block(base64.b64decode(case["packed"])), bases)
+            expect(False, f"not refused: {case['name']}")
+        except reader.Damaged as error:
+            equal(type(error) is reader.UnknownCodec, case["code"] == "unknown", f"unknown codec: {case['name']}")
+    return f"{len(accepted)} read, {len(cases['refused'])} refused"
+
+
 # --- The golden stores
 
 
@@ -112,6 +133,11 @@ def whole(name, refs):
     expect(code == 0, output)
     for ref in refs:
         expect("@" not in ref or ref in output, f"ls does not show {ref}")
+    extracted(name, refs)
+    return f"{len(refs)} refs"
+
+
+def extracted(name, refs):
     for ref, wanted in refs.items():
         with tempfile.TemporaryDirectory() as directory:
             target = pathlib.Path(directory) / "out"
@@ -126,7 +152,6 @@ def whole(name, refs):
                 tensor, dtype, shape, digest, file = line.split("\t")
                 rows.append({"file": file, "name": tensor, "dtype": dtype, "shape": json.loads(shape), "sha256": digest})
         equal(rows, wanted["tensors"], f"tensors of {ref}")
-    return f"{len(refs)} refs"
 
 
 def contents(root):
@@ -147,12 +172,14 @@ def broken(name, wanted):
     expect(code in (2, 65), f"exit {code}: {output}")
     for word in wanted["reader"]:
         expect(word in output, f"does not say {word!r}: {output}")
+    extracted(name, wanted.get("readable", {}))
     return output.splitlines()[0][:100]
 
 
 def main():
     expected = json.loads((GOLDEN / "expected.json").read_text())
     tests = [("the table of the grid", grid_table, ()), ("the worked example", worked_example, ())]
+    tests += [("packed blocks", packed_blocks, ())] if BLOCKS.exists() else []
     tests += [(name, whole, (name, refs)) for name, refs in expected["stores"].items()]
     tests += [(name, broken, (name, wanted)) for name, wanted in expected["broken"].items()]
     before = sorted(GOLDEN.rglob("*"))

@@ -1,6 +1,9 @@
 """Writes format-spec/golden: stores made by ckpt, broken copies of them, and expected.json.
 
-    make_golden_stores.py CKPT_BINARY OUTPUT_DIRECTORY
+    make_golden_stores.py CKPT_BINARY OUTPUT_DIRECTORY SET
+
+SET is `first` (all but the stores of differences) or `deltas` (those). A set is added to what is in the output
+directory; a store that is there already is never written again.
 
 Needs numpy and what format-spec/reader/requirements.txt names. What is expected of files and tensors is computed from
 the source checkpoints, which this script makes itself, and from Tests/Golden/formats/torch-cases.json (what torch.load
@@ -180,6 +183,58 @@ def small():
     return checkpoint
 
 
+def walk(values, dtype, shape):
+    """`values` as stored."""
+    if dtype == "BF16":
+        return dtype, shape, bf16(values)
+    if dtype == "BF16 in F32":
+        return "F32", shape, (numpy.asarray(values, "<f4").view("<u4") & 0xFFFF0000).astype("<u4").tobytes()
+    if dtype == "F16 in F32":
+        return "F32", shape, numpy.asarray(values, "<f2").astype("<f4").tobytes()
+    width = {"F16": "<f2", "F32": "<f4", "F64": "<f8", "I32": "<i4", "I64": "<i8", "U8": "u1"}[dtype]
+    return dtype, shape, numpy.asarray(values).astype(width).tobytes()
+
+
+def training_run(steps):
+    """Tensors of each step of a made-up training: every update is much like the one before it."""
+    random = numpy.random.default_rng(2311)
+    moving = {  # name: type, shape, size of a value, size of an update
+        "embed.weight": ("BF16", [80, 64], 0.02, 1e-5), "attn.weight": ("F32", [24, 25], 0.05, 2e-8), "mlp.weight": ("F16", [40, 41], 0.5, 4e-4),
+        "wide.weight": ("BF16 in F32", [32, 33], 0.02, 4e-5), "half.weight": ("F16 in F32", [20, 31], 0.1, 1e-4),
+        "double.weight": ("F64", [18, 18], 1.0, 1e-15),
+    }  # fmt: skip
+    values = {name: random.normal(0, size, shape) for name, (_, shape, size, _) in moving.items()}
+    updates = {name: random.normal(0, update, moving[name][1]) for name, (*_, update) in moving.items()}
+    rows = random.normal(0, 0.02, (60, 64))
+    counters, places = random.integers(1000, 90000, 600), numpy.cumsum(random.integers(1, 2000, 400))
+    frozen, levels = random.normal(0, 1, (16, 64)), random.normal(0, 1, 40)
+    for _ in range(steps):
+        tensors = {name: walk(values[name], dtype, shape) for name, (dtype, shape, *_) in moving.items()}
+        tensors["sparse.weight"] = walk(rows, "BF16", [60, 64])
+        tensors["counters"] = walk(16 * counters, "I32", [600])
+        tensors["places"] = walk(places, "I64", [400])
+        tensors["frozen.weight"] = walk(frozen, "BF16", [16, 64])
+        tensors["quantised.weight"] = walk(levels[random.integers(0, 12, (50, 41))], "F32", [50, 41])
+        choice = random.integers(0, 5, 1500) + numpy.repeat([0, 10, 20, 30, 10], 300)
+        tensors["grouped.weight"] = walk(levels[choice], "F64", [1500])
+        tensors["mask"] = walk(random.integers(0, 2, 500), "U8", [500])
+        yield tensors
+        for name in moving:
+            updates[name] = 0.8 * updates[name] + random.normal(0, 0.3 * moving[name][3], moving[name][1])
+            values[name] = values[name] + updates[name]
+        changed = random.integers(0, 60, 3)
+        rows[changed] += random.normal(0, 4e-4, (3, 64))
+        counters, places = counters + random.integers(0, 4, 600), places + random.integers(0, 3, 400)
+
+
+def training_steps(steps):
+    for step, tensors in enumerate(training_run(steps)):
+        checkpoint = Checkpoint(f"deltas/checkpoint-{step}")
+        checkpoint.safetensors("model.safetensors", tensors)
+        checkpoint.file("trainer_state.json", json.dumps({"global_step": step}).encode())
+        yield step, checkpoint
+
+
 # --- Stores
 
 
@@ -197,6 +252,7 @@ def compact(store):
         (WORK / "compact").mkdir()
         environment.copy(str(WORK / "compact"), compact=True)
     (WORK / "compact/data.mdb").replace(store / "gen-1/data.mdb")
+    (WORK / "compact").rmdir()
 
 
 class Records:
@@ -251,22 +307,105 @@ def edited(store, target):
 
 def main():
     binary, output = pathlib.Path(sys.argv[1]).resolve(), pathlib.Path(sys.argv[2]).resolve()
+    output.mkdir(parents=True, exist_ok=True)
+    described = output / "expected.json"
+    before = json.loads(described.read_text()) if described.exists() else {"stores": {}, "broken": {}}
     WORK.mkdir()
     try:
-        make(binary, output)
+        made = {"stores": {}, "broken": {}}
+        target = WORK / "made"
+        target.mkdir()
+        {"first": make_first, "deltas": make_deltas}[sys.argv[3]](binary, target, made)
+        verify(target, made)
+        for kind, stores in made.items():
+            for name, what in stores.items():
+                shutil.copytree(target / name, output / name)  # fails when it is there
+                before[kind][name] = what
+        described.write_text(json.dumps(before, indent=1, ensure_ascii=True) + "\n")
     finally:
         shutil.rmtree(WORK)
 
 
-def make(binary, output):
+def runner(binary, pack):
+    """Runs ckpt on a store, and ingests with it."""
     def ckpt(store, *arguments):
         subprocess.run([binary, *arguments, "--store", store], check=True, stdout=subprocess.DEVNULL)
 
-    def ingest(store, checkpoint, run, step, *options):
-        ckpt(store, "ingest", checkpoint.directory, "--run", run, "--step", str(step), "--no-image", *options)
+    def ingest(store, checkpoint, run, step, *options, pack=pack):
+        ckpt(store, "ingest", checkpoint.directory, "--run", run, "--step", str(step), "--no-image", "--pack", pack, *options)
 
-    output.mkdir(parents=True, exist_ok=True)
-    expected = {"stores": {}, "broken": {}}
+    return ckpt, ingest
+
+
+def make_deltas(binary, output, expected):
+    ckpt, ingest = runner(binary, "delta")
+    store, refs = WORK / "store", {}
+    ckpt(store, "init")
+    for step, checkpoint in training_steps(7):
+        ingest(store, checkpoint, "sft", step)
+        refs[f"sft@{step}"] = checkpoint.expected()
+    compact(store)
+    copy(store, output / "v1-deltas")
+    expected["stores"]["v1-deltas"] = refs
+
+    # One tensor of that run, from which the broken ones are made.
+    base, name, refs = WORK / "base", "embed.weight", {}
+    ckpt(base, "init")
+    for step, tensors in enumerate(training_run(6)):
+        checkpoint = Checkpoint(f"small/checkpoint-{step}")
+        checkpoint.safetensors("model.safetensors", {name: tensors[name]})
+        ingest(base, checkpoint, "run", step)
+        refs[f"run@{step}"] = checkpoint.expected()
+    compact(base)
+    with reader_of(base) as opened:
+        tower, packed = [], {}
+        for step in range(6):
+            (file,) = opened.files(opened.find(f"run@{step}"))[0].values()
+            (block,) = opened.read(reader.TENSORS, file.storages[0].tensor).blocks
+            tower.append(block)
+            packed[block] = opened.value(reader.BLOCKS, block)
+    assert [packed[block][2] for block in tower] == list(range(6)), "not a tower of depths 0 to 5"
+    assert [packed[block][3] for block in tower] == [0, 1, 2, 2, 2, 2], "not differences from two bases"
+
+    def broken(store, harmed, words, found):
+        """`harmed`: the steps whose blocks cannot be read."""
+        says = [tower[step].hex() for step in harmed]
+        says += [f"run@{step}): model.safetensors: tensor {name} cannot be read" for step in harmed]
+        readable = {ref: what for step, (ref, what) in enumerate(refs.items()) if step not in harmed}
+        expected["broken"][store] = {"exit": 2, "words": words, "reader": found + says, "readable": readable}
+
+    def put_base(records, block, place, id):
+        """Names another base, and moves the use."""
+        value = records.get(reader.BLOCKS, block)
+        at = 16 + 32 * place
+        records.add_uses(reader.BLOCKS, value[at : at + 32], -1)
+        records.add_uses(reader.BLOCKS, id, 1)
+        records.put(reader.BLOCKS, block, value[:at] + id + value[at + 32 :])
+
+    hexes = [block.hex() for block in tower]
+    other = bytearray(packed[tower[0]])
+    other[-1] ^= 1  # the last byte of the last plane, which is kept as it is
+    with edited(base, output / "v1-deltas-other-base") as records:
+        records.put(reader.BLOCKS, tower[0], bytes(other))
+    cause = f"its base cannot be read: blocks {hexes[0]}: its hash is not its id"
+    broken("v1-deltas-other-base", range(6), [*hexes, *refs], [f"blocks {block}: {cause}" for block in hexes[1:]])
+    with edited(base, output / "v1-deltas-cycle") as records:
+        put_base(records, tower[1], 0, tower[4])
+    cause = f"blocks {hexes[1]}: is not deeper than its base {hexes[4]}"
+    broken("v1-deltas-cycle", range(1, 6), [hexes[1], hexes[4], *list(refs)[1:]], [cause])
+    with edited(base, output / "v1-deltas-second-base") as records:
+        put_base(records, tower[3], 1, tower[0])
+    cause = f"blocks {hexes[3]}: its second base {hexes[0]} is not the base of its first"
+    broken("v1-deltas-second-base", range(3, 6), [hexes[3], "second base", *list(refs)[3:]], [cause])
+    with edited(base, output / "v1-deltas-too-deep") as records:
+        value = records.get(reader.SUPERBLOCK, b"store")
+        records.put(reader.SUPERBLOCK, b"store", value[:52] + b"\3" + value[53:])  # depth_limit
+    causes = [f"blocks {hexes[depth]}: depth {depth} is beyond the limit of 3" for depth in (4, 5)]
+    broken("v1-deltas-too-deep", range(4, 6), [hexes[4], hexes[5], "limit"], causes)
+
+
+def make_first(binary, output, expected):
+    ckpt, ingest = runner(binary, "dense")
 
     # A store with a bit of everything.
     store, refs = WORK / "store", {}
@@ -283,9 +422,9 @@ def make(binary, output):
     raw.safetensors("model.safetensors", {
         "w": ("BF16", [20, 50], bf16(random.normal(0, 1, 1000))), "b": ("F32", [9], numpy.arange(9, dtype="<f4").tobytes()),
     })  # fmt: skip
-    ingest(store, raw, "raw", 1, "--pack", "raw")
+    ingest(store, raw, "raw", 1, pack="raw")
     refs["raw@1"] = raw.expected()
-    ckpt(store, "ingest", raw.directory / "model.safetensors", "--run", "one-file", "--step", "9", "--no-image")
+    ckpt(store, "ingest", raw.directory / "model.safetensors", "--run", "one-file", "--step", "9", "--no-image", "--pack", "dense")
     refs["one-file@9"] = raw.expected()
     compact(store)
     ckpt(store, "pin", "sft@100")
@@ -373,9 +512,6 @@ def make(binary, output):
         records.put(reader.SUPERBLOCK, b"store", value[:12] + struct.pack("<Q", 1) + value[20:])
     broken("v1-unknown-feature", exit=65, words=["feature"], reader=["feature"])
 
-    (output / "expected.json").write_text(json.dumps(expected, indent=1, ensure_ascii=True) + "\n")
-    verify(output, expected)
-
 
 # --- What has come out is what was wanted
 
@@ -389,17 +525,33 @@ def reader_of(path):
         store.lmdb.close()
 
 
-def verify(output, expected):
-    with reader_of(output / "v1-valid") as store:
-        seen = set()
+def kinds_of_blocks(path):
+    """What is in the headers and payloads of a store's blocks, in words."""
+    seen = set()
+    with reader_of(path) as store:
         for id in store.keys(reader.BLOCKS):
             packed = store.read(reader.BLOCKS, id)
+            dtype = reader.DTYPES[packed.element]
             seen.add(f"codec {packed.codec}")
             if packed.codec == reader.PLANES:
-                word = reader.DTYPES[packed.element].word
-                seen.update(f"plane mode {packed.payload[5 * plane]}" for plane in range(word))
-    wanted = {"codec 0", "codec 1", "plane mode 0", "plane mode 1", "plane mode 2"}
-    assert seen == wanted, f"v1-valid has only {sorted(seen)}"
+                seen.update(f"plane mode {packed.payload[5 * plane]}" for plane in range(dtype.word))
+            if packed.codec == reader.DIFFERENCE:
+                seen |= {f"depth {packed.depth}", f"{len(packed.base_ids)} bases", f"mask {packed.transform >> 16 & 255}"}
+                seen |= {f"difference of {dtype.name}", f"shift {packed.transform >> 8 & 255}"}
+    return seen
+
+
+def verify(output, expected):
+    wanted = {
+        "v1-valid": {"codec 0", "codec 1", "plane mode 0", "plane mode 1", "plane mode 2"},
+        "v1-deltas": {"codec 1", "codec 2", "codec 3", "depth 1", "depth 2", "depth 3", "depth 4", "depth 5", "1 bases", "2 bases"}
+        | {f"difference of {name}" for name in ("BF16", "F16", "F32", "F64", "I32", "I64")},
+    }  # fmt: skip
+    for name, kinds in wanted.items():
+        if name in expected["stores"]:
+            seen = kinds_of_blocks(output / name)
+            print(name, *sorted(seen), sep=", ")
+            assert kinds <= seen, f"{name} lacks {sorted(kinds - seen)}"
     for path in sorted(output.glob("*/gen-1/data.mdb")):
         data = path.read_bytes()
         name = path.parts[-3]
