@@ -37,6 +37,11 @@ extension Verifier {
             progress(ByteProgress(doneBytes: doneBytes, totalBytes: total))
         }
         for (id, problem) in found.withLock({ $0 }) { damaged[id] = problem }
+        // What is packed against a damaged block is harmed by it: tell the cause from what follows.
+        for (id, problem) in found.withLock({ $0 }) where !problem.contains("checksum") {
+            guard let base = try? outer.bases(generation.tables, of: id).first(where: { damaged[$0] != nil }) else { continue }
+            damaged[id] = "block \(id) is packed against block \(base), which is damaged"
+        }
         return (ids.count, rawBytes.withLock { $0 })
     }
 
