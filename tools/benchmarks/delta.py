@@ -38,7 +38,7 @@ ASKED = {
     "decode_gb_s": ".8, aim 1.5",
 }
 PARTS = ["size", "user", "speed", "row", "sparse", "fp32", "history", "codec"]
-COPIES = 8  # of the sft-bf16 model in the large one, 80 MB
+COPIES = 24  # of the sft-bf16 model in the large one, 240 MB
 
 
 class Failed(Exception):
@@ -198,7 +198,7 @@ class Bench:
             self.table.add("image in it", "ckpt", f"{label}, disk", image / raw, f"of raw, {image / 1e6:.2f} MB")
             shutil.rmtree(store.path)
 
-    # -- speed: a model of 80 MB
+    # -- speed: a model of 240 MB
 
     def large(self, where):
         """The six steps with each tensor there eight times, its rows in another order each time: the same one at all
