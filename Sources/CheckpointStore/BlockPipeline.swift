@@ -174,21 +174,22 @@ final class BlockPipeline {
     }
 
     private func work(_ batch: BlockBatch) throws {
-        // Two by two: blocks are hashed in pairs.
-        let pairs = (batch.jobs.count + 1) / 2
+        // Two by two: blocks are hashed in pairs, of one length where there are any, so that none waits for the other.
+        let order = batch.jobs.indices.sorted { batch.jobs[$0].byteCount > batch.jobs[$1].byteCount }
+        let pairs = (order.count + 1) / 2
         try lanes.run { lane, next in
             // A transaction of this lane's own, no older than the batch: what it sees stays, under the store lock.
             let transaction = try environment.beginRead()
             while let pair = next(pairs) {
-                let first = try read(batch.jobs[2 * pair], into: lane.raw)
-                guard 2 * pair + 1 < batch.jobs.count else {
-                    try pack(batch, 2 * pair, first, ContentID.hash(of: first), lane, transaction)
+                let first = try read(batch.jobs[order[2 * pair]], into: lane.raw)
+                guard 2 * pair + 1 < order.count else {
+                    try pack(batch, order[2 * pair], first, ContentID.hash(of: first), lane, transaction)
                     continue
                 }
-                let second = try read(batch.jobs[2 * pair + 1], into: lane.secondRaw)
+                let second = try read(batch.jobs[order[2 * pair + 1]], into: lane.secondRaw)
                 let (firstID, secondID) = ContentID.hashes(of: first, second)
-                try pack(batch, 2 * pair, first, firstID, lane, transaction)
-                try pack(batch, 2 * pair + 1, second, secondID, lane, transaction)
+                try pack(batch, order[2 * pair], first, firstID, lane, transaction)
+                try pack(batch, order[2 * pair + 1], second, secondID, lane, transaction)
             }
         }
     }
