@@ -176,5 +176,11 @@ import Testing
         // The last of two tensors of 200 rows of 192 bytes.
         let last = Array(steps[5].suffix(200 * 192))
         #expect(row == Array(last[(192 * 77)..<(192 * 78)]))
+
+        // And all of it at once, on all processors.
+        var whole = [UInt8](repeating: 0, count: last.count)
+        try whole.withUnsafeMutableBytes { try contents.read(tensor, into: $0) }
+        #expect(whole == last)
+        #expect(throws: StoreError.self) { try whole.withUnsafeMutableBytes { try contents.read(tensor, into: .init(rebasing: $0.dropLast())) } }
     }
 }
