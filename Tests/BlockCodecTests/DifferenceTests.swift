@@ -1,6 +1,7 @@
 @testable import BlockCodec
 import CKernels
 import TensorFormats
+import TestSupport
 import Testing
 
 /// Blocks packed against others come back bit by bit, whatever they are packed against.

@@ -1,6 +1,7 @@
 import BlockCodec
 import Foundation
 import TensorFormats
+import TestSupport
 import Testing
 
 /// Packed blocks that `tools/reference/codec/make_blocks.py` builds by hand from the format's description.

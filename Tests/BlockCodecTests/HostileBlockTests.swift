@@ -1,5 +1,6 @@
 import BlockCodec
 import TensorFormats
+import TestSupport
 import Testing
 
 /// Packed bytes from nowhere good: unpacking throws or fills the target, and touches nothing else.

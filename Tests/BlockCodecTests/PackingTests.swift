@@ -1,5 +1,6 @@
 import BlockCodec
 import TensorFormats
+import TestSupport
 import Testing
 
 @Suite struct PackingTests {

@@ -1,41 +1,6 @@
 import Foundation
 import TensorFormats
-
-/// SplitMix64: the same numbers from the same seed on every machine.
-struct SeededGenerator: RandomNumberGenerator {
-    /// Named in the comment of every expectation, so that a failure can be run again.
-    let seed: UInt64
-    private var state: UInt64
-
-    /// From `CKPT_TEST_SEED`, else a new one every run. Printed, with the name of the test.
-    init(test: String) {
-        let seed = ProcessInfo.processInfo.environment["CKPT_TEST_SEED"].flatMap { UInt64($0) }
-        self.init(seed: seed ?? UInt64.random(in: 0...UInt64(UInt32.max)))
-        print("\(test): CKPT_TEST_SEED=\(self.seed)")
-    }
-
-    init(seed: UInt64) {
-        self.seed = seed
-        state = seed
-    }
-
-    mutating func next() -> UInt64 {
-        state &+= 0x9E37_79B9_7F4A_7C15
-        var z = state
-        z = (z ^ (z >> 30)) &* 0xBF58_476D_1CE4_E5B9
-        z = (z ^ (z >> 27)) &* 0x94D0_49BB_1331_11EB
-        return z ^ (z >> 31)
-    }
-
-    mutating func below(_ bound: Int) -> Int { Int(next() % UInt64(bound)) }
-
-    /// Normal, by Box and Muller.
-    mutating func normal() -> Double {
-        let u = (Double(next() >> 11) + 1) * 0x1p-53
-        let v = Double(next() >> 11) * 0x1p-53
-        return (-2 * log(u)).squareRoot() * cos(2 * .pi * v)
-    }
-}
+import TestSupport
 
 /// What the bytes of a block may look like.
 enum Content: CaseIterable {
@@ -137,35 +102,4 @@ extension DType {
         default: return UInt64(bitPattern: Int64(value * 1000))
         }
     }
-}
-
-/// Bytes that end where a page begins that may not be touched: reading or writing past them is a crash.
-final class GuardedBytes {
-    let bytes: UnsafeMutableRawBufferPointer
-    private let map: UnsafeMutableRawPointer
-    private let length: Int
-
-    init(count: Int) {
-        let page = Int(sysconf(Int32(_SC_PAGESIZE)))
-        let body = (count + page - 1) / page * page
-        length = body + page
-        map = mmap(nil, length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)!
-        precondition(map != MAP_FAILED && mprotect(map + body, page, PROT_NONE) == 0)
-        bytes = UnsafeMutableRawBufferPointer(start: map + body - count, count: count)
-    }
-
-    convenience init(_ content: [UInt8]) {
-        self.init(count: content.count)
-        content.withUnsafeBytes { bytes.copyMemory(from: $0) }
-    }
-
-    deinit { munmap(map, length) }
-
-    /// Quick also where loops are not optimised.
-    func holds(_ content: [UInt8]) -> Bool {
-        content.count == bytes.count && (content.isEmpty || memcmp(bytes.baseAddress!, content, content.count) == 0)
-    }
-
-    /// Valid while this object lives.
-    var readable: UnsafeRawBufferPointer { UnsafeRawBufferPointer(bytes) }
 }

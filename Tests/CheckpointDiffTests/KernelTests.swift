@@ -1,5 +1,6 @@
 import CKernels
 import Foundation
+import TestSupport
 import Testing
 
 /// The comparison kernels of this processor against the portable ones, and those against a plain loop.
@@ -190,22 +191,4 @@ import Testing
             }
         }
     }
-}
-
-/// Bytes that end where a page begins that may not be touched: reading or writing past them is a crash.
-final class GuardedBytes {
-    let bytes: UnsafeMutableRawBufferPointer
-    private let map: UnsafeMutableRawPointer
-    private let length: Int
-
-    init(count: Int) {
-        let page = Int(sysconf(Int32(_SC_PAGESIZE)))
-        let body = (count + page - 1) / page * page
-        length = body + page
-        map = mmap(nil, length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)!
-        precondition(map != MAP_FAILED && mprotect(map + body, page, PROT_NONE) == 0)
-        bytes = UnsafeMutableRawBufferPointer(start: map + body - count, count: count)
-    }
-
-    deinit { munmap(map, length) }
 }

@@ -1,6 +1,7 @@
 import Foundation
 
 @testable import LMDB
+import TestSupport
 
 /// The shapes a data file can have, each made by ordinary transactions.
 enum FileShape: String, CaseIterable {

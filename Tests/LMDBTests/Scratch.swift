@@ -3,33 +3,7 @@ import TestSupport
 
 @testable import LMDB
 
-/// SplitMix64: the same numbers from the same seed on every machine.
-struct SeededGenerator: RandomNumberGenerator {
-    let seed: UInt64
-    private var state: UInt64
-
-    /// From `CKPT_TEST_SEED`, else a new one every run. Printed, with the name of the test.
-    init(test: String) {
-        let seed = ProcessInfo.processInfo.environment["CKPT_TEST_SEED"].flatMap { UInt64($0) }
-        self.init(seed: seed ?? UInt64.random(in: 0...UInt64(UInt32.max)))
-        print("\(test): CKPT_TEST_SEED=\(self.seed)")
-    }
-
-    init(seed: UInt64) {
-        self.seed = seed
-        state = seed
-    }
-
-    mutating func next() -> UInt64 {
-        state &+= 0x9E37_79B9_7F4A_7C15
-        var z = state
-        z = (z ^ (z >> 30)) &* 0xBF58_476D_1CE4_E5B9
-        z = (z ^ (z >> 27)) &* 0x94D0_49BB_1331_11EB
-        return z ^ (z >> 31)
-    }
-
-    mutating func below(_ bound: Int) -> Int { Int(next() % UInt64(bound)) }
-
+extension SeededGenerator {
     mutating func bytes(_ count: Int) -> [UInt8] { (0..<count).map { _ in UInt8(truncatingIfNeeded: next()) } }
 }
 
