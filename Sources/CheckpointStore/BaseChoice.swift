@@ -72,6 +72,8 @@ struct BaseChoice {
             copy.file.markStale()
             return nil
         }
+        // The bytes at hand are right; those that a reader will decode must be too.
+        try BlockChain(base, transaction, tables).check(transaction, tables)
         let block = BaseBlock(id: base.bytes, bytes: UnsafeRawBufferPointer(first), depth: count.depth)
         guard let previous else { return [block] }
         if hasSecond { return [block, BaseBlock(id: previous.bytes, bytes: UnsafeRawBufferPointer(second), depth: 0)] }

@@ -37,7 +37,15 @@ struct BlockChain {
         self.ids = ids
     }
 
-    var depth: Int { ids.count - 1 }
+    /// Checks the record of every block of the chain against its checksum: what is packed against it will need them all.
+    ///
+    /// - Throws: `.damaged`.
+    func check(_ transaction: borrowing ReadTransaction, _ tables: Tables) throws {
+        for id in ids {
+            let key = id.bytes
+            try transaction.blockRecord(tables, id).withUnsafeBytes { _ = try Checksum.open($0, .block, key: key) }
+        }
+    }
 
     /// Decodes the chain and returns its blocks, the root first. With `keepsAll` all of them stay valid until the lane's next chain,
     /// else the last two.

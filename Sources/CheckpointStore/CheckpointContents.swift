@@ -79,7 +79,7 @@ extension Store {
             let snapshot = try loadSnapshot(resolve(ref))
             let tensors = snapshot.tensors
             // An image may be dropped between the two steps, or damaged: the blocks are always there.
-            let maps = try imagePath(snapshot.id).flatMap { image in try? CheckpointContents.map(tensors, in: image) }
+            let maps = try soundImagePath(snapshot).flatMap { image in try? CheckpointContents.map(tensors, in: image) }
             return CheckpointContents(
                 name: ref, id: snapshot.id, tensors: tensors, origin: maps.map { .files($0) } ?? .store(self))
         }

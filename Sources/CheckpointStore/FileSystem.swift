@@ -60,6 +60,11 @@ final class OpenFile: Sendable {
 
     deinit { close(descriptor) }
 
+    /// The corresponding C function is `fchmod`.
+    func makeReadOnly() throws {
+        guard fchmod(descriptor, 0o444) == 0 else { throw FileSystem.failure("change the mode of", path) }
+    }
+
     func status() throws -> FileStatus {
         var status = stat()
         guard fstat(descriptor, &status) == 0 else { throw FileSystem.failure("stat", path) }

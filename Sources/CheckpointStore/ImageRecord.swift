@@ -46,10 +46,27 @@ extension Store {
         return isRecorded && FileSystem.status(path) != nil ? path : nil
     }
 
+    /// The directory of the snapshot's image if its files look as they did when it was made: there, of their sizes, not
+    /// written to since. (`verify` reads them.)
+    ///
+    /// - Complexity: O(files).
+    func soundImagePath(_ snapshot: Snapshot) throws -> String? {
+        guard let path = try imagePath(snapshot.id),
+            let record = try read({ transaction, tables in try transaction.record(tables, .image, snapshot.id.bytes) })
+        else { return nil }
+        let made = try ImageRecord(record).made
+        let isSound = snapshot.files.allSatisfy { file in
+            guard let status = FileSystem.status(path + "/" + file.path) else { return false }
+            if file.isDirectory { return status.isDirectory }
+            return status.isRegular && status.size == file.size && status.modified <= made
+        }
+        return isSound ? path : nil
+    }
+
     /// Makes the image of a snapshot from its packed blocks, unless it has one. Under the store lock only.
     func makeImage(of id: ContentID) throws -> String {
-        if let path = try imagePath(id) { return path }
         let snapshot = try loadSnapshot(id)
+        if let path = try soundImagePath(snapshot) { return path }
         let image = try ImageWriter(store: path)
         try SnapshotWriter(store: self, monitor: Monitor(isCancelled: isCancelled)).write(snapshot.files) { file in
             if file.isDirectory {
@@ -89,7 +106,7 @@ extension Store {
     public func imageDirectory(of ref: String) throws(StoreError) -> String {
         try throwingStoreErrors {
             let id = try resolve(ref)
-            if let path = try imagePath(id) { return path }
+            if let path = try soundImagePath(loadSnapshot(id)) { return path }
             return try withLock { try makeImage(of: id) }
         }
     }

@@ -48,10 +48,14 @@ final class ImageWriter {
         try FileSystem.makeDirectories(temporary + "/" + path)
     }
 
-    /// Makes the image's bytes durable.
+    /// Makes the image's bytes durable, and its files read-only.
     func finish() throws {
         // Opened again one by one: a checkpoint can have more files than a process may keep open.
-        for path in paths { try OpenFile(reading: path).sync() }
+        for path in paths {
+            let file = try OpenFile(reading: path)
+            try file.makeReadOnly()
+            try file.sync()
+        }
     }
 
     /// Gives the image its name. Returns its directory.

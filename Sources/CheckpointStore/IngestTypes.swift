@@ -7,7 +7,7 @@ public struct IngestOptions: Sendable {
     /// The step of a single checkpoint; nil: told by its name or its trainer's state, else 0. With a step, a
     /// directory is one checkpoint even when it holds `checkpoint-N` directories, which are then left out.
     public var step: UInt64?
-    /// The snapshot it was trained from; nil: the run's previous step.
+    /// The snapshot it was trained from, of a series the first; nil: the run's previous step.
     public var parent: String?
     public var tags: [String] = []
     public var pin = false

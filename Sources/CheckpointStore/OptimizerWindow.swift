@@ -4,7 +4,7 @@ internal import LMDB
 /// first bytes that nobody misses.
 struct OptimizerWindow {
     let run: String
-    /// Steps of every run that keep theirs.
+    /// Last steps of the run that keep theirs.
     let keep: Int
 
     struct Entry {
@@ -12,8 +12,8 @@ struct OptimizerWindow {
         var snapshot: ContentID
     }
 
-    /// The run's snapshots, oldest first, whose optimizer state is there and not wanted: not among the last steps of any
-    /// run, not tagged, not pinned. One that consists of nothing else keeps it.
+    /// The run's snapshots, oldest first, whose optimizer state is there and not wanted: not among the last steps, not in
+    /// another run too (which has not asked for it), not tagged, not pinned. One that consists of nothing else keeps it.
     ///
     /// - Complexity: O(steps of all runs).
     func unwanted<T: Transaction & ~Copyable>(_ transaction: borrowing T, _ tables: Tables) throws -> [Entry] {
@@ -22,7 +22,8 @@ struct OptimizerWindow {
             runs[run, default: []].append(Entry(ref: "\(run)@\(step)", snapshot: record.snapshot))
             return true
         }
-        var seen = Set(runs.values.flatMap { $0.suffix(keep).map(\.snapshot) })
+        var seen = Set((runs[run] ?? []).suffix(keep).map(\.snapshot))
+        for (other, entries) in runs where other != run { seen.formUnion(entries.map(\.snapshot)) }
         for tag in try transaction.tags(tables) { seen.insert(tag.snapshot) }
         var unwanted: [Entry] = []
         for entry in (runs[run] ?? []).dropLast(keep) where seen.insert(entry.snapshot).inserted {

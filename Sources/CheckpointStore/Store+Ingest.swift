@@ -99,8 +99,11 @@ extension Store {
             if let known = unchanged[source.path] {
                 result = known
             } else {
+                var own = options
+                // Of a series, the parent is the first one's; the others follow each other.
+                if index > 0 { own.parent = nil }
                 let ingestion = Ingestion(
-                    store: self, source: source, options: options, makesImage: makesImage, monitor: monitor,
+                    store: self, source: source, options: own, makesImage: makesImage, monitor: monitor,
                     index: index, count: sources.count)
                 do {
                     result = try ingestion.perform()

@@ -133,6 +133,31 @@ import Testing
         #expect(try blocks(fixture).contains { $0.depth == 3 })
     }
 
+    /// A damaged base is left alone, though a good copy of its bytes is at hand: readers would have to decode it.
+    @Test func nothingHangsOnADamagedBase() throws {
+        let fixture = try StoreFixture()
+        var training = Training()
+        try fixture.ingest(training.next(), run: "r", step: 1)
+        let base = try ContentID.hash(of: fixture.bytes(of: "layer.0", in: "r@1"))
+        try fixture.editRecord("blocks", base.bytes) { $0[$0.count / 2] ^= 1 }
+        let next = training.next()
+        try fixture.ingest(next, run: "r", step: 2)
+        #expect(try fixture.export("r@2")["model.safetensors"] == Data(next))
+        let report = try Store.verify(fixture.store.path, depth: .full)
+        #expect(report.problems.map(\.snapshots) == [["r@1"]])
+    }
+
+    /// Of a series that names a parent the first step is packed against it, the others against each other.
+    @Test func aSeriesFollowsItsParent() throws {
+        let fixture = try StoreFixture()
+        var training = Training()
+        let parent = try fixture.ingest(training.next(), run: "base", step: 0)
+        for step in 1...3 { try FileTree.write(training.next(), to: fixture.path("run/checkpoint-\(step)/model.safetensors")) }
+        let results = try fixture.ingest(fixture.path("run"), run: "r") { $0.parent = "base@0" }
+        let parents = try fixture.store.history(of: "r").map(\.parent)
+        #expect(parents == [parent.id, results[0].id, results[1].id])
+    }
+
     /// The first snapshot of a run that names no parent finds one that looks like it, and leaves alone what does not.
     @Test func aBaseIsFoundWithoutLineage() throws {
         let fixture = try StoreFixture()

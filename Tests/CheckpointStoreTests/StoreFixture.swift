@@ -1,5 +1,6 @@
 import CheckpointStore
 import Foundation
+import LMDB
 import TestSupport
 import Testing
 
@@ -36,6 +37,22 @@ struct StoreFixture {
         options.step = step
         change(&options)
         return try store.ingest(path, options: options)
+    }
+
+    /// Changes a record's bytes behind the store's back, its checksum left as it was.
+    func editRecord(_ table: String, _ key: [UInt8], _ change: (inout [UInt8]) -> Void) throws {
+        let environment = try Environment.open(path: store.path + "/gen-1")
+        let transaction = try environment.beginWrite()
+        let table = try #require(try transaction.table(table))
+        var found: [UInt8]?
+        try transaction.scan(table, from: key) { _, value in
+            found = value.withUnsafeBytes { Array($0) }
+            return false
+        }
+        var value = try #require(found)
+        change(&value)
+        try transaction.put(table, key, value)
+        try transaction.commit()
     }
 
     func export(_ ref: String, only: String? = nil) throws -> [String: Data] {

@@ -35,7 +35,7 @@ struct Ingest: ParsableCommand {
     var step: UInt64?
     @Option(name: .customLong("tag"), help: "Name the snapshot so; may be repeated.")
     var tags: [String] = []
-    @Option(help: "The snapshot it was trained from; by default the run's previous step.")
+    @Option(help: "The snapshot it (of a series the first) was trained from; by default the run's previous step.")
     var parent: String?
     @Flag(help: "Pin the snapshots: they keep an image and are never removed.")
     var pin = false

@@ -27,7 +27,7 @@ struct Stats: ParsableCommand {
             table.add(["  \(name(codec))", Format.bytes(share.packedBytes), "\(Format.count(share.blocks, "block")), from \(Format.bytes(share.rawBytes))"])
         }
         if stats.hiddenBlocks > 0 {
-            table.add(["  hidden", Format.bytes(stats.hiddenBytes), "\(Format.count(stats.hiddenBlocks, "block")) kept for others packed against them"])
+            table.add(["of it hidden", Format.bytes(stats.hiddenBytes), "\(Format.count(stats.hiddenBlocks, "block")) kept for others packed against them"])
         }
         table.add(["images", Format.bytes(stats.imageBytes), "plain files of heads and pins"])
         table.add(["on disk", Format.bytes(stats.storeBytes), "all of the store directory"])
