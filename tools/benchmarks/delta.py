@@ -37,7 +37,7 @@ ASKED = {
     "encode_gb_s": ".5, aim 1.0",
     "decode_gb_s": ".8, aim 1.5",
 }
-PARTS = ["size", "user", "speed", "row", "sparse", "fp32", "history", "codec"]
+PARTS = ["size", "user", "speed", "row", "sparse", "fp32", "history", "depth", "codec"]
 COPIES = 24  # of the sft-bf16 model in the large one, 240 MB
 
 
@@ -84,11 +84,11 @@ def cores():
 class Store:
     """A store of the command line's, one run `a` in it."""
 
-    def __init__(self, bench, path, *flags):
+    def __init__(self, bench, path, *flags, depth_limit=None):
         self.bench, self.path = bench, path
         self.flags = ["--pack", bench.options.pack, *flags]
         shutil.rmtree(path, ignore_errors=True)
-        self.ckpt("init", path)
+        self.ckpt("init", path, *(["--depth-limit", str(depth_limit)] if depth_limit is not None else []))
 
     def ckpt(self, *arguments, pinned=None):
         where = [] if arguments[0] == "init" else ["--store", self.path]
@@ -367,6 +367,23 @@ class Bench:
         if self.attempt("store after compaction", label, lambda: store.ckpt("compact")):
             self.store_rows("store after compaction", label, store, raw * len(files))
         shutil.rmtree(store.path)
+
+    # -- depth: what longer chains save, and what they cost to read
+
+    def depth(self):
+        made = self.history_files(40)
+        for limit in [0, 1, 2, 3, 4, 5, 6, 8, 10]:
+            for name, files, steps in [("6 x sft-bf16", self.series, STEPS), ("40 x made history", made, range(1, 41))]:
+                store = Store(self, f"{self.options.tmpfs}/depth", "--no-image", depth_limit=limit)
+                for path in files:
+                    store.ingest(path)
+                stats = json.loads(store.ckpt("stats", "--json")[1])
+                label = f"{name}, depth limit {limit}"
+                self.table.add("packed bytes", "ckpt", label, stats["packed_bytes"] / stats["raw_bytes"], "of raw")
+                last = list(zip(steps, files))[-12:]
+                seconds = statistics.mean(store.export(f"a@{step}", path, cores()[0]) for step, path in last)
+                self.table.add("export, mean of the last 12, whole command", "ckpt", label, 1000 * seconds, "ms")
+                shutil.rmtree(store.path)
 
     # -- codec: without a store, in ckpt-bench
 
