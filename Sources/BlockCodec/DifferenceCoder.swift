@@ -13,6 +13,8 @@ final class DifferenceCoder {
     struct Plan {
         var usesPrevious: Bool
         var shift: Int
+        /// The exponent that keys count down from; the few words above it are of the first class.
+        var top: Int32
         /// Keys at which a new class begins, a bit each; bit 0 is clear.
         var classStarts: UInt32
         var classCount: Int { classStarts.nonzeroBitCount + 1 }
@@ -170,7 +172,7 @@ final class DifferenceCoder {
         guard words.count > 0 else { return mask.count }
         var delta = layout.delta(shift: plan.shift)
         let previous = plan.usesPrevious ? words.previous?.baseAddress : nil
-        delta.top = kernels.delta_top(&delta, words.base.baseAddress, words.count)
+        delta.top = plan.top
         kernels.delta_model(
             &delta, DifferenceCoder.classes(plan.classStarts), words.target.baseAddress, words.base.baseAddress, previous,
             words.count, tokens, contexts, folded.baseAddress)
@@ -264,7 +266,7 @@ final class DifferenceCoder {
         let contexts = (starts.nonzeroBitCount + 1) * perKey
         let tables = min(Double(contexts * 24), Double(words.count) / 4)
         return Plan(
-            usesPrevious: usesPrevious, shift: shift, classStarts: starts,
+            usesPrevious: usesPrevious, shift: shift, top: delta.top, classStarts: starts,
             expectedBytes: Int(bits * scale / 8 + tables) + 32)
     }
 

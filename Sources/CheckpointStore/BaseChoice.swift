@@ -11,7 +11,7 @@ struct BaseChoice {
     /// Below the depth limit that is the block before, with its own base for prediction. At the limit the chain has to be
     /// cut: either at a *keyframe*, a dense block from which a whole new chain can hang, or by going back to an ancestor, from
     /// which a shorter one can. Each is judged by what a block of the run then costs on average, taking the blocks to come to
-    /// cost what the last one did.
+    /// cost what this one would on top of the chain.
     ///
     /// A base that is damaged or unreadable is passed over: the new block does not hang on it.
     func bases(
