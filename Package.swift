@@ -18,6 +18,7 @@ let package = Package(
         .executable(name: "ckpt", targets: ["ckpt"]),
         .library(name: "CheckpointStore", targets: ["CheckpointStore"]),
         .library(name: "CheckpointDiff", targets: ["CheckpointDiff"]),
+        .library(name: "LanguageModel", targets: ["LanguageModel"]),
     ],
     dependencies: [
         // SHA-256 with the processor's own instructions, kept by Apple.
@@ -35,6 +36,10 @@ let package = Package(
         .systemLibrary(
             name: "CXXHash", pkgConfig: "libxxhash",
             providers: [.apt(["libxxhash-dev"]), .brew(["xxhash"])]),
+        // The dense products of forward passes.
+        .systemLibrary(
+            name: "COpenBLAS", pkgConfig: "openblas",
+            providers: [.apt(["libopenblas-dev"]), .brew(["openblas"])]),
         .target(name: "CKernels"),
 
         .target(name: "LMDB", dependencies: ["CLMDB", "CKernels"], swiftSettings: settings),
@@ -52,10 +57,13 @@ let package = Package(
         .target(
             name: "CheckpointDiff", dependencies: ["CheckpointStore", "TensorFormats", "CKernels"],
             swiftSettings: settings),
+        .target(
+            name: "LanguageModel", dependencies: ["CheckpointStore", "TensorFormats", "CKernels", "COpenBLAS"],
+            swiftSettings: settings),
         .executableTarget(
             name: "ckpt",
             dependencies: [
-                "CheckpointStore", "CheckpointDiff", "BlockCodec", "TensorFormats", "CKernels",
+                "CheckpointStore", "CheckpointDiff", "LanguageModel", "BlockCodec", "TensorFormats", "CKernels",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
             swiftSettings: settings),
@@ -81,6 +89,10 @@ let package = Package(
         .testTarget(
             name: "CheckpointDiffTests",
             dependencies: ["CheckpointDiff", "CheckpointStore", "CKernels", "TestSupport"],
+            swiftSettings: settings),
+        .testTarget(
+            name: "LanguageModelTests",
+            dependencies: ["LanguageModel", "CheckpointStore", "TensorFormats", "CKernels", "TestSupport"],
             swiftSettings: settings),
         .testTarget(name: "ckptTests", dependencies: ["ckpt", "TestSupport"], swiftSettings: settings),
     ]

@@ -9,8 +9,8 @@ internal import CKernels
 final class PaletteCoder {
     static let maximumWords = 256
     private static let segments = [4096, 1024, 512, 256, 128, 64, 32]
-    /// Distinct words among the first 256 that make a palette unlikely.
-    private static let manyWords = 170
+    /// Hashes of the first 256 words that differ when a palette is unlikely: 256 distinct words set about 226 of 1,024 bits, a palette of 255 levels about 150.
+    private static let manyHashes = 190
 
     private let coder: TokenCoder
     private let places: UnsafeMutablePointer<UInt8>
@@ -46,11 +46,23 @@ final class PaletteCoder {
         return known.sorted()
     }
 
+    /// Different hashes of ten bits among the first words: a quick look that turns most blocks away.
+    private static func hashes(_ raw: UnsafeRawBufferPointer, _ words: Int, _ width: Int) -> Int {
+        var seen = (SIMD8<UInt64>(), SIMD8<UInt64>())
+        return withUnsafeMutableBytes(of: &seen) { bytes in
+            let bits = bytes.bindMemory(to: UInt64.self)
+            for index in 0..<words {
+                let hash = (word(raw, index, width) &* 0x9E37_79B9_7F4A_7C15) >> 54
+                bits[Int(hash >> 6)] |= 1 << (hash & 63)
+            }
+            return bits.reduce(0) { $0 + $1.nonzeroBitCount }
+        }
+    }
+
     /// The words a segment that look best, with the bytes expected, or nil when there is no palette worth having.
     func plan(_ raw: UnsafeRawBufferPointer, width: Int) -> (segment: Int, expectedBytes: Int)? {
         let words = raw.count / width
-        guard width > 1, words > 0, raw.count % width == 0,
-            PaletteCoder.distinct(raw, 0..<min(words, 256), width, limit: PaletteCoder.manyWords) != nil
+        guard width > 1, words > 0, raw.count % width == 0, PaletteCoder.hashes(raw, min(words, 256), width) <= PaletteCoder.manyHashes
         else { return nil }
         var best: (segment: Int, expectedBytes: Int)?
         for segment in [words] + PaletteCoder.segments where segment <= words {

@@ -3,17 +3,20 @@
 
 #include <string.h>
 
-void ck_count_tokens(const uint8_t *tokens, const uint8_t *contexts, size_t count, size_t stride, uint32_t *counts, size_t entries) {
+void ck_count_tokens(
+    const uint8_t *tokens, const uint8_t *contexts, size_t count, size_t stride, uint32_t *counts, size_t entries) {
     uint32_t *second = counts + entries, *third = second + entries, *fourth = third + entries;
     size_t i = 0;
-    for (; i + 4 <= count; i += 4) {
-        uint32_t token, context;
-        memcpy(&token, tokens + i, 4);
-        memcpy(&context, contexts + i, 4);
-        counts[(context & 0xFF) * stride + (token & 0xFF)]++;
-        second[(context >> 8 & 0xFF) * stride + (token >> 8 & 0xFF)]++;
-        third[(context >> 16 & 0xFF) * stride + (token >> 16 & 0xFF)]++;
-        fourth[(context >> 24) * stride + (token >> 24)]++;
+    for (; i + 64 <= count; i += 64) {
+        /* By themselves these become vectors. */
+        uint16_t index[64];
+        for (size_t j = 0; j < 64; j++) index[j] = (uint16_t)(contexts[i + j] * (uint16_t)stride + tokens[i + j]);
+        for (size_t j = 0; j < 64; j += 4) {
+            counts[index[j]]++;
+            second[index[j + 1]]++;
+            third[index[j + 2]]++;
+            fourth[index[j + 3]]++;
+        }
     }
     for (; i < count; i++) counts[contexts[i] * stride + tokens[i]]++;
     for (size_t entry = 0; entry < entries; entry++) counts[entry] += second[entry] + third[entry] + fourth[entry];
