@@ -1,0 +1,115 @@
+/// GPT-2: learned positions, layer norms with biases, weights kept (in, out), head tied to the embeddings.
+struct GPT2: Architecture {
+    struct Layer: Sendable {
+        var inputNorm: LayerNorm
+        var attention: Projection  // (D, 3D)
+        var output: Projection  // (D, D)
+        var innerNorm: LayerNorm
+        var up: Projection  // (D, F)
+        var down: Projection  // (F, D)
+        var heads: AttentionHeads
+    }
+
+    /// x weight + bias, weight (in, out).
+    struct Projection: Sendable {
+        var weight: Weight
+        var bias: [Float]
+
+        init(_ weights: Weights, _ name: String, _ inputs: Int, _ outputs: Int) throws(LanguageModelError) {
+            weight = try weights.matrix(name + ".weight", inputs, outputs)
+            bias = try weights.vector(name + ".bias", outputs)
+        }
+
+        func callAsFunction(_ x: Matrix, _ pass: ForwardPass, into out: Matrix) throws(LanguageModelError) {
+            pass.fill(out, bias)
+            try pass.product.multiply(x, transposed: weight, into: out, adding: true)
+        }
+
+        func callAsFunction(_ x: Matrix, _ pass: ForwardPass, addingTo out: Matrix) throws(LanguageModelError) {
+            pass.add(bias, to: out)
+            try pass.product.multiply(x, transposed: weight, into: out, adding: true)
+        }
+    }
+
+    let width: Int
+    let innerSize: Int
+    let table: Weight  // (V, D)
+    let places: Weight  // (positions, D)
+    let layers: [Layer]
+    let lastNorm: LayerNorm
+    let head: Linear  // (V, D)
+    let activation: Activation
+
+    var projections: Int { 3 * width }
+    var layerCount: Int { layers.count }
+    var chunkColumns: Int { 2 * width + innerSize }
+    var positionLimit: Int? { places.rows }
+
+    init(_ file: ConfigurationReader, _ weights: Weights, longest: Int) throws(LanguageModelError) {
+        try file.refuse("add_cross_attention")
+        width = try file.neededSize("n_embd")
+        innerSize = try file.size("n_inner", or: 4 * width)
+        let count = try file.neededSize("n_layer")
+        let headCount = try file.neededSize("n_head")
+        guard width % headCount == 0, count <= 4096 else {
+            throw LanguageModelError(.malformed, "\(file.path): \(width) columns in \(headCount) heads, \(count) layers")
+        }
+        let vocabulary = try file.neededSize("vocab_size")
+        activation = try Activation(try file.text("activation_function", or: "gelu_new"), path: file.path)
+        let epsilon = Float(try file.positive("layer_norm_epsilon", or: 1e-5))
+        let isScaled = try file.flag("scale_attn_weights", default: true)
+        let isScaledByLayer = try file.flag("scale_attn_by_inverse_layer_idx", default: false)
+        // Saved by itself, the model without its head has no prefix.
+        let prefix = weights.has("transformer.wte.weight") ? "transformer." : ""
+        table = try weights.matrix(prefix + "wte.weight", vocabulary, width)
+        places = try weights.matrix(prefix + "wpe.weight", try file.neededSize("n_positions"), width)
+        var layers: [Layer] = []
+        for index in 0..<count {
+            let name = "\(prefix)h.\(index)"
+            let size = width / headCount
+            var scale: Float = isScaled ? 1 / Float(size).squareRoot() : 1
+            if isScaledByLayer { scale /= Float(index + 1) }
+            layers.append(
+                Layer(
+                    inputNorm: try LayerNorm(weights, name + ".ln_1", width, epsilon: epsilon),
+                    attention: try Projection(weights, name + ".attn.c_attn", width, 3 * width),
+                    output: try Projection(weights, name + ".attn.c_proj", width, width),
+                    innerNorm: try LayerNorm(weights, name + ".ln_2", width, epsilon: epsilon),
+                    up: try Projection(weights, name + ".mlp.c_fc", width, innerSize),
+                    down: try Projection(weights, name + ".mlp.c_proj", innerSize, width),
+                    heads: AttentionHeads(count: headCount, keyCount: headCount, size: size, scale: scale)))
+        }
+        self.layers = layers
+        lastNorm = try LayerNorm(weights, prefix + "ln_f", width, epsilon: epsilon)
+        let isTied = try file.flag("tie_word_embeddings", default: true)
+        head = try Linear(weights, isTied ? prefix + "wte" : "lm_head", vocabulary, width, hasBias: false)
+    }
+
+    func embed(_ pass: ForwardPass) throws(LanguageModelError) {
+        try pass.embed(table)
+        try pass.addPositions(places)
+    }
+
+    func forward(layer index: Int, _ pass: ForwardPass) throws(LanguageModelError) {
+        let layer = layers[index]
+        try pass.forEachChunk { rows throws(LanguageModelError) in
+            let normed = pass.scratch(0, rows.count, width)  // (rows, D)
+            pass.layerNorm(pass.stream[rows: rows], layer.inputNorm, into: normed)
+            try layer.attention(normed, pass, into: pass.projected[rows: rows])
+        }
+        try pass.forEachChunk { rows throws(LanguageModelError) in
+            let stream = pass.stream[rows: rows]  // (rows, D)
+            let mixed = pass.scratch(1, rows.count, width)  // (rows, D)
+            pass.attend(layer.heads, window: nil, rows: rows, into: mixed)
+            try layer.output(mixed, pass, addingTo: stream)
+            let normed = pass.scratch(0, rows.count, width)  // (rows, D)
+            pass.layerNorm(stream, layer.innerNorm, into: normed)
+            let inner = pass.scratch(2, rows.count, innerSize)  // (rows, F)
+            try layer.up(normed, pass, into: inner)
+            pass.activate(activation, inner)
+            try layer.down(inner, pass, addingTo: stream)
+        }
+    }
+
+    func finish(_ x: Matrix, _ pass: ForwardPass, into out: Matrix) { pass.layerNorm(x, lastNorm, into: out) }
+}

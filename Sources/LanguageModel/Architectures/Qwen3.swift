@@ -1,0 +1,12 @@
+/// Qwen3, dense (arXiv 2505.09388): Qwen2 with queries and keys normed head by head, and no biases unless asked for.
+struct Qwen3: PreNormArchitecture {
+    var decoder: PreNormDecoder
+
+    init(_ file: ConfigurationReader, _ weights: Weights, longest: Int) throws(LanguageModelError) {
+        var defaults = try Qwen2.defaults(file)
+        defaults.headSize = 128
+        let config = try DecoderConfiguration(file, defaults)
+        decoder = try PreNormDecoder(
+            config, weights, longest: longest, bias: config.attentionBias, outputBias: config.attentionBias, headNorms: true)
+    }
+}

@@ -1,0 +1,83 @@
+internal import CKernels
+internal import CheckpointStore
+internal import TensorFormats
+
+/// A matrix of a checkpoint, (rows, columns), left where it is: mapped, or block by block.
+struct Weight: Sendable {
+    let entry: TensorEntry
+    let rows: Int
+    let columns: Int
+
+    var name: String { entry.name }
+}
+
+/// Finds a model's tensors by name and checks their shapes. Vectors are copied (they are small), matrices are not.
+struct Weights {
+    let contents: CheckpointContents
+    private let entries: [String: TensorEntry]
+    private let reader: TensorReader
+
+    init(_ contents: CheckpointContents) throws(LanguageModelError) {
+        self.contents = contents
+        var entries: [String: TensorEntry] = [:]
+        for entry in contents.tensors where entry.part == .weights {
+            guard entries.updateValue(entry, forKey: entry.name) == nil else {
+                throw LanguageModelError(.malformed, "\(contents.name): tensor \(entry.name) is in two files")
+            }
+        }
+        self.entries = entries
+        do throws(StoreError) {
+            reader = try contents.makeReader()
+        } catch {
+            throw LanguageModelError(.failed, "\(error)")
+        }
+    }
+
+    func has(_ name: String) -> Bool { entries[name] != nil }
+
+    private func entry(_ name: String, _ shape: [Int]) throws(LanguageModelError) -> TensorEntry {
+        guard let entry = entries[name] else {
+            throw LanguageModelError(.missing, "\(contents.name): no tensor \(name)")
+        }
+        guard entry.shape == shape.map(UInt64.init) else {
+            throw LanguageModelError(
+                .mismatch, "\(contents.name): tensor \(name) is \(entry.shape); config.json makes it \(shape)")
+        }
+        guard entry.dtype == .f32 || entry.dtype == .bf16 || entry.dtype == .f16 else {
+            throw LanguageModelError(
+                .unsupported, "\(contents.name): tensor \(name) is \(entry.dtype.name); forward passes read F32, BF16 and F16")
+        }
+        return entry
+    }
+
+    func matrix(_ name: String, _ rows: Int, _ columns: Int) throws(LanguageModelError) -> Weight {
+        Weight(entry: try entry(name, [rows, columns]), rows: rows, columns: columns)
+    }
+
+    /// A vector as floats, `offset` added to each.
+    func vector(_ name: String, _ count: Int, plus offset: Float = 0) throws(LanguageModelError) -> [Float] {
+        let entry = try entry(name, [count])
+        var values = [Float](repeating: 0, count: count)
+        do {
+            try reader.withBytes(of: entry, 0..<entry.byteCount) { bytes in
+                values.withUnsafeMutableBufferPointer { Widening.floats(bytes, entry.dtype, into: $0.baseAddress!) }
+            }
+        } catch {
+            throw LanguageModelError(.failed, "\(error)")
+        }
+        if offset != 0 { for index in values.indices { values[index] += offset } }
+        return values
+    }
+}
+
+/// Words of a checkpoint to single precision, exactly.
+enum Widening {
+    static func floats(_ bytes: UnsafeRawBufferPointer, _ dtype: DType, into out: UnsafeMutablePointer<Float>) {
+        let kernels = ck_active_forward_kernels().pointee
+        switch dtype {
+        case .bf16: kernels.widen_bf16(bytes.baseAddress, bytes.count / 2, out)
+        case .f16: kernels.widen_f16(bytes.baseAddress, bytes.count / 2, out)
+        default: UnsafeMutableRawPointer(out).copyMemory(from: bytes.baseAddress!, byteCount: bytes.count)
+        }
+    }
+}

@@ -1,0 +1,89 @@
+public import CheckpointStore
+
+/// A checkpoint that can be run: a decoder over weights that stay where they are.
+///
+/// Weights are read in place from mapped files or raw blocks; only vectors (norms, biases) are copied. Sums are in single
+/// precision whatever the weights' dtype. A value: threads share it, each with memory of its own.
+public struct LanguageModel: Sendable {
+    var architecture: any Architecture
+    let contents: CheckpointContents
+    /// As `config.json` names it.
+    public let modelType: String
+    /// Positions in the longest sequence it can be asked for.
+    public let longest: Int
+
+    public var vocabularySize: Int { architecture.head.weight.rows }
+    public var layerCount: Int { architecture.layerCount }
+
+    /// - Parameters:
+    ///   - contents: the checkpoint, with a `config.json` beside its weights.
+    ///   - longest: tokens of the longest sequence that will be run; tables of rotary positions are made for so many.
+    /// - Throws: `.unsupported` naming the architecture, rope type, activation or dtype that is not followed; `.missing`,
+    ///   `.mismatch`, `.malformed` naming the key or the tensor.
+    /// - Complexity: O(tensors + longest * head size).
+    public init(_ contents: CheckpointContents, longest: Int) throws(LanguageModelError) {
+        let name = "\(contents.name)/config.json"
+        let bytes: [UInt8]?
+        do throws(StoreError) {
+            bytes = try contents.sidecar("config.json")
+        } catch {
+            throw LanguageModelError(.failed, "\(error)")
+        }
+        guard let bytes else {
+            throw LanguageModelError(
+                .missing, "\(name): not there", hint: "a forward pass needs the model's config.json beside its weights")
+        }
+        try self.init(contents, config: bytes, path: name, longest: longest)
+    }
+
+    init(
+        _ contents: CheckpointContents, config bytes: [UInt8], path: String, longest: Int
+    ) throws(LanguageModelError) {
+        let config = try ConfigurationReader(bytes, path: path)
+        let type = try Architectures.named(config)
+        try config.refuse("quantization_config")
+        architecture = try type.init(config, Weights(contents), longest: longest)
+        modelType = try config.text("model_type", or: "")
+        if let limit = architecture.positionLimit, longest > limit {
+            throw LanguageModelError(
+                .mismatch, "\(path): \(limit) positions, and a sample has \(longest) tokens", hint: "--max-length \(limit)")
+        }
+        self.contents = contents
+        self.longest = longest
+    }
+
+    /// Bytes of anonymous memory that one thread needs for batches of `tokens` tokens.
+    func memory(tokens: Int) -> Int {
+        let chunk = min(tokens, ForwardPass.chunkRows)
+        let scored = min(tokens, Scorer.tileRows)
+        let floats =
+            tokens * (architecture.width + architecture.projections) + chunk * architecture.chunkColumns
+            + scored * (architecture.width + Scorer.tileTokens) + 64 * longest + DenseProduct.panelFloats
+        return 4 * floats + LanguageModel.productBytes
+    }
+
+    /// What BLAS takes for itself on each thread.
+    private static let productBytes = 32 << 20
+
+    /// All logits of one sequence, (tokens.count, vocabularySize), row by row: for tests and a look at single tokens.
+    public func logits(_ tokens: [Int32]) throws(LanguageModelError) -> [Float] {
+        let pass = try ForwardPass(contents)
+        var batch = Batch()
+        batch.append(tokens)
+        try run(batch, pass)
+        let hidden = pass.scratch(5, tokens.count, architecture.width)
+        architecture.finish(pass.stream, pass, into: hidden)
+        let logits = try Scorer.logits(hidden, 0..<vocabularySize, architecture, pass, scratch: 6)
+        return Array(UnsafeBufferPointer(start: logits.data, count: tokens.count * vocabularySize))
+    }
+
+    /// Takes a batch through all layers: the last layer's output is `pass.stream`.
+    func run(_ batch: Batch, _ pass: ForwardPass) throws(LanguageModelError) {
+        if let longest = batch.sequences.map(\.count).max(), longest > self.longest {
+            throw LanguageModelError(.mismatch, "a sequence of \(longest) tokens; the model was opened for \(self.longest)")
+        }
+        pass.begin(batch, width: architecture.width, projections: architecture.projections)
+        try architecture.embed(pass)
+        for layer in 0..<architecture.layerCount { try architecture.forward(layer: layer, pass) }
+    }
+}

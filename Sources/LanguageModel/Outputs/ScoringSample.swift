@@ -1,0 +1,62 @@
+/// A sequence, and which of its tokens are scored.
+public struct ScoringSample: Sendable {
+    public var tokens: [Int32]
+    /// Ascending, disjoint, within 1 ..< tokens.count: a token is predicted from those before it.
+    public var supervised: [Range<Int>]
+
+    public init(tokens: [Int32], supervised: [Range<Int>]) {
+        self.tokens = tokens
+        self.supervised = supervised
+    }
+
+    /// Scored tokens.
+    public var count: Int { supervised.reduce(0) { $0 + $1.count } }
+
+    /// Tokens that must be run: the last scored one is only predicted.
+    var inputCount: Int { max(0, (supervised.last?.upperBound ?? 0) - 1) }
+}
+
+/// Samples that go through a model together.
+struct ScoringBatch {
+    /// Indices of samples, in the order they lie in the batch.
+    var samples: [Int] = []
+    var tokens = 0
+}
+
+extension ScoringBatch {
+    /// Groups samples of like length into batches of about `budget` tokens, the longest first, so that what comes last is
+    /// short and threads end together. A longer sample is a batch of its own.
+    static func pack(_ samples: [ScoringSample], budget: Int) -> [ScoringBatch] {
+        let order = samples.indices.filter { samples[$0].count > 0 }
+            .sorted { (samples[$0].inputCount, $1) > (samples[$1].inputCount, $0) }
+        var batches: [ScoringBatch] = []
+        var batch = ScoringBatch()
+        for index in order {
+            let count = samples[index].inputCount
+            if batch.tokens + count > budget, !batch.samples.isEmpty {
+                batches.append(batch)
+                batch = ScoringBatch()
+            }
+            batch.samples.append(index)
+            batch.tokens += count
+        }
+        if !batch.samples.isEmpty { batches.append(batch) }
+        return batches
+    }
+
+    /// The batch's tokens, and its scored rows sample by sample.
+    func laidOut(_ samples: [ScoringSample]) -> (batch: Batch, scored: ScoredRows) {
+        var batch = Batch()
+        var scored = ScoredRows()
+        for index in self.samples {
+            let sample = samples[index]
+            let start = batch.tokens.count
+            batch.append(sample.tokens[..<sample.inputCount])
+            for position in sample.supervised.joined() {
+                scored.rows.append(start + position - 1)
+                scored.targets.append(sample.tokens[position])
+            }
+        }
+        return (batch, scored)
+    }
+}
