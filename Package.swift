@@ -69,7 +69,8 @@ let package = Package(
             swiftSettings: settings),
 
         .executableTarget(
-            name: "ckpt-bench", dependencies: ["BlockCodec", "CheckpointStore", "CheckpointDiff", "CKernels"],
+            name: "ckpt-bench",
+            dependencies: ["BlockCodec", "CheckpointStore", "CheckpointDiff", "LanguageModel", "TensorFormats", "CKernels"],
             path: "tools/benchmarks/micro", swiftSettings: settings),
 
         .target(

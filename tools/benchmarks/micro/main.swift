@@ -5,6 +5,7 @@
 //
 //   ckpt-bench row STORE REF TENSOR ROW    seconds from the open store to one row of a tensor
 //   ckpt-bench codec A B [PREVIOUS]   ratio and GB/s a core of B's blocks packed against A's, and of unpacking them
+//   ckpt-bench forward MODEL PROBE THREADS REPEATS [BATCH_TOKENS]   scored tokens per second of a forward pass
 //
 // Times are medians over repetitions in one process; GB are 10^9 bytes of both checkpoints together.
 
@@ -168,7 +169,11 @@ case ("views", 4): try views(arguments[2], arguments[3])
 case ("diff", 5): try diff(arguments[2], arguments[3], arguments[4])
 case ("row", 6): try row(arguments[2], arguments[3], arguments[4], UInt64(arguments[5])!)
 case ("codec", 4), ("codec", 5): try codec(arguments[2], arguments[3], arguments.count > 4 ? arguments[4] : nil)
+case ("forward", 6), ("forward", 7):
+    try forward(
+        arguments[2], arguments[3], Int(arguments[4])!, Int(arguments[5])!, arguments.count > 6 ? Int(arguments[6]) : nil)
 default:
     fatalError(
-        "usage: ckpt-bench views STORE REF | diff STORE A B | row STORE REF TENSOR ROW | codec A B [PREVIOUS]")
+        "usage: ckpt-bench views STORE REF | diff STORE A B | row STORE REF TENSOR ROW | codec A B [PREVIOUS] "
+            + "| forward MODEL PROBE THREADS REPEATS [BATCH_TOKENS]")
 }
