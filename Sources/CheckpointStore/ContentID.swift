@@ -24,6 +24,14 @@ public struct ContentID: Hashable, Comparable, Sendable, BitwiseCopyable, Custom
         self = bytes.withUnsafeBytes { ContentID($0) }
     }
 
+    /// The id with these 64 lower-case hexadecimal digits; nil for other text.
+    public init?(digits: String) {
+        guard digits.utf8.count == 2 * ContentID.byteCount, let nibbles = Hex.nibbles(digits) else { return nil }
+        let bytes = (0..<ContentID.byteCount).map { nibbles[2 * $0] << 4 | nibbles[2 * $0 + 1] }
+        self = bytes.withUnsafeBytes { ContentID($0) }
+        guard description == digits else { return nil }
+    }
+
     /// The hash of `bytes`. O(n).
     public static func hash(of bytes: UnsafeRawBufferPointer) -> ContentID {
         var hash = SHA256()

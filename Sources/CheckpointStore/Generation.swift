@@ -15,7 +15,7 @@ internal import Darwin
 struct Generation: Sendable {
     let number: Int
     let environment: Environment
-    let tables: Tables
+    private(set) var tables: Tables
 
     static func path(_ store: String, _ number: Int) -> String { "\(store)/gen-\(number)" }
 
@@ -53,23 +53,46 @@ struct Generation: Sendable {
             throw StoreError(.damaged, "\(path)/data.mdb: missing or empty", hint: "restore the store directory")
         }
         let environment = try Environment.open(path: path)
+        return Generation(number: number, environment: environment, tables: try openTables(environment, path))
+    }
+
+    private static func openTables(_ environment: Environment, _ path: String) throws -> Tables {
+        environment.lockTables()
+        defer { environment.unlockTables() }
         let transaction = try environment.beginRead()
         // The features first: a newer store may have other tables.
-        try checkFeatures(transaction, path)
-        guard let tables = try Tables(transaction) else {
+        let superblock = try features(transaction, path)
+        guard let tables = try Tables(transaction, hasRecords: superblock.hasRecords) else {
             throw StoreError(.damaged, "\(path): a table is missing", hint: "run ckpt verify")
         }
         // The commit makes the table handles usable in later transactions.
         try transaction.commit()
-        return Generation(number: number, environment: environment, tables: tables)
+        return tables
     }
 
-    private static func checkFeatures(_ transaction: borrowing ReadTransaction, _ path: String) throws {
+    private static func features(_ transaction: borrowing ReadTransaction, _ path: String) throws -> Superblock {
         guard let table = try transaction.table(Kind.superblock.tableName),
             let record = try transaction.get(table, Superblock.key)
         else { throw StoreError(.damaged, "\(path): no superblock", hint: "run ckpt verify") }
         let bytes = try record.withUnsafeBytes { Array(try Checksum.open($0, .superblock, key: Superblock.key)) }
-        try Superblock(bytes).checkReadable()
+        let superblock = try Superblock(bytes)
+        try superblock.checkReadable()
+        return superblock
+    }
+
+    /// The same generation with the tables of probes and entropy records, where the store has them by now.
+    func withRecordTables() throws -> Generation {
+        guard !tables.hasRecords else { return self }
+        var generation = self
+        generation.tables = try Generation.openTables(environment, environment.path)
+        return generation
+    }
+
+    /// The same generation with tables that a transaction of this process has just made and committed.
+    func with(_ tables: Tables) -> Generation {
+        var generation = self
+        generation.tables = tables
+        return generation
     }
 
     /// Makes generation `number`, empty.
@@ -78,6 +101,8 @@ struct Generation: Sendable {
         try FileSystem.makeDirectory(path)
         do {
             let environment = try Environment.open(path: path)
+            environment.lockTables()
+            defer { environment.unlockTables() }
             let transaction = try environment.beginWrite()
             let tables = try Tables(transaction)
             try transaction.putRecord(tables, .superblock, Superblock.key, superblock.encoded)

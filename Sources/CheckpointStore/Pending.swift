@@ -95,7 +95,7 @@ extension Store {
     /// One commit of releases; false when there was nothing to do.
     private func releaseSlice(_ budget: Int) throws -> Bool {
         let isIdle = try read { transaction, tables in try transaction.count(tables[.pending]) == 0 }
-        if isIdle { return false }
+        if isIdle { return try releaseRemovedSlice(max(1, budget / 16)) }
         try write { transaction, tables in
             var first: (key: [UInt8], value: [UInt8])?
             try transaction.records(tables, .pending) { key, value in

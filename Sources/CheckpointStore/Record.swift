@@ -15,6 +15,18 @@ enum Kind: UInt8, CaseIterable {
     case source = 10
     case image = 11
     case pending = 12
+    // From here on: only in stores whose superblock has `Superblock.probesFeature`.
+    case probe = 13
+    case probeName = 14
+    case probeChunk = 15
+    case entropyRecord = 16
+    case outputChunk = 17
+    case removal = 18
+
+    /// The tables every store has.
+    static let basic = Kind.allCases.filter { $0.rawValue <= Kind.pending.rawValue }
+    /// Those of probes and entropy records, made by the first write of one.
+    static let records = Kind.allCases.filter { $0.rawValue > Kind.pending.rawValue }
 
     /// The name of the LMDB table.
     var tableName: String {
@@ -31,6 +43,12 @@ enum Kind: UInt8, CaseIterable {
         case .source: "sources"
         case .image: "images"
         case .pending: "pending"
+        case .probe: "probes"
+        case .probeName: "probe_names"
+        case .probeChunk: "probe_chunks"
+        case .entropyRecord: "entropy_records"
+        case .outputChunk: "output_chunks"
+        case .removal: "removals"
         }
     }
 }
@@ -73,7 +91,7 @@ enum Checksum {
     /// A key as people read it.
     static func name(_ kind: Kind, _ key: [UInt8]) -> String {
         switch kind {
-        case .step, .tag, .superblock: String(decoding: key.prefix { $0 != 0 }, as: UTF8.self)
+        case .step, .tag, .probeName, .superblock: String(decoding: key.prefix { $0 != 0 }, as: UTF8.self)
         default: Hex.string(key)
         }
     }
@@ -81,30 +99,43 @@ enum Checksum {
 
 /// The tables, opened once a generation.
 struct Tables: Sendable {
+    /// The basic ones, then those of probes and entropy records where the store has them.
     private let tables: [Table]
 
+    /// A table that is there: a basic one, or any when `hasRecords`.
     subscript(_ kind: Kind) -> Table { tables[Int(kind.rawValue) - 1] }
 
-    /// Opens all tables, or nil when the environment is not a store's.
-    init?(_ transaction: borrowing ReadTransaction) throws {
+    /// Whether the tables of probes and entropy records are among them.
+    var hasRecords: Bool { tables.count == Kind.allCases.count }
+
+    /// The table, or nil when the store has none of that kind yet.
+    func find(_ kind: Kind) -> Table? { Int(kind.rawValue) <= tables.count ? self[kind] : nil }
+
+    /// Opens the tables that the superblock's features say are there, or nil when the environment is not a store's.
+    init?(_ transaction: borrowing ReadTransaction, hasRecords: Bool) throws {
         var tables: [Table] = []
-        for kind in Kind.allCases {
+        for kind in hasRecords ? Kind.allCases : Kind.basic {
             guard let table = try transaction.table(kind.tableName) else { return nil }
             tables.append(table)
         }
         self.tables = tables
     }
 
-    /// Makes all tables.
+    /// Makes the basic tables.
     init(_ transaction: borrowing WriteTransaction) throws {
-        tables = try Kind.allCases.map { kind in try transaction.makeTable(kind.tableName) }
+        tables = try Kind.basic.map { kind in try transaction.makeTable(kind.tableName) }
+    }
+
+    /// Makes those of probes and entropy records beside `tables`, for this transaction until it commits.
+    init(addingRecordsTo tables: Tables, _ transaction: borrowing WriteTransaction) throws {
+        self.tables = try Kind.basic.map { tables[$0] } + Kind.records.map { kind in try transaction.makeTable(kind.tableName) }
     }
 }
 
 extension Transaction where Self: ~Copyable {
-    /// The value of a record, copied, its checksum checked; nil when there is none.
+    /// The value of a record, copied, its checksum checked; nil when there is none, or no such table yet.
     func record(_ tables: Tables, _ kind: Kind, _ key: [UInt8]) throws -> [UInt8]? {
-        guard let span = try get(tables[kind], key) else { return nil }
+        guard let table = tables.find(kind), let span = try get(table, key) else { return nil }
         return try span.withUnsafeBytes { bytes in Array(try Checksum.open(bytes, kind, key: key)) }
     }
 
@@ -113,7 +144,8 @@ extension Transaction where Self: ~Copyable {
         _ tables: Tables, _ kind: Kind, from start: [UInt8]? = nil,
         _ body: (_ key: [UInt8], _ value: [UInt8]) throws -> Bool
     ) throws {
-        try scan(tables[kind], from: start) { key, value in
+        guard let table = tables.find(kind) else { return }
+        try scan(table, from: start) { key, value in
             let key = key.withUnsafeBytes { Array($0) }
             return try body(key, value.withUnsafeBytes { Array(try Checksum.open($0, kind, key: key)) })
         }

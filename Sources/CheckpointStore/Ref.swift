@@ -4,7 +4,7 @@ internal import LMDB
 /// unique prefix of an id, of four digits or more.
 enum Ref {
     /// Fewer digits than this are more likely a mistyped name.
-    private static let minimumPrefix = 4
+    static let minimumPrefix = 4
 
     /// - Throws: `.noSuchRef`, saying what there is instead.
     static func resolve<T: Transaction & ~Copyable>(

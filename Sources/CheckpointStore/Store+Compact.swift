@@ -69,7 +69,14 @@ private struct Compaction {
         let old = try store.currentGeneration()
         // Held to the end: whoever waits to write then finds that `current` has changed, and goes to the new generation.
         let transaction = try old.environment.beginWrite()
-        try Superblock.read(transaction, old.tables).checkWritable()
+        let superblock = try Superblock.read(transaction, old.tables)
+        try superblock.checkWritable()
+        guard superblock.hasRecords == old.tables.hasRecords else {
+            // Another process has made the tables of probes since this one opened the store.
+            transaction.abort()
+            _ = try store.learnRecordTables(old)
+            return try perform()
+        }
         let bytes = try walk(old.number)
         let number = old.number + 1
         do {
@@ -164,7 +171,8 @@ private struct Compaction {
         try refuse(report.problems)
         let copy = try generation.environment.beginRead()
         for kind in Kind.allCases {
-            let (copied, expected) = (try copy.count(generation.tables[kind]), try transaction.count(tables[kind]))
+            guard let table = tables.find(kind) else { continue }
+            let (copied, expected) = (try copy.count(generation.tables[kind]), try transaction.count(table))
             guard copied == expected else {
                 throw StoreError(.failed, "\(store.path): the copy holds \(copied) of \(expected) \(kind) records; not compacted")
             }

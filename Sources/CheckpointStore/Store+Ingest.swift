@@ -331,14 +331,15 @@ extension WriteTransaction {
         }
     }
 
-    /// Takes back one use of a snapshot. At the last one its record and image record go, and what its parts used
-    /// is left to a pending record, to be released in slices.
+    /// Takes back one use of a snapshot. At the last one its record and image record go, and the entropy records that name it;
+    /// what its parts used is left to a pending record, and the chunks of those to removals, to be released in slices.
     func releaseSnapshot(_ tables: Tables, _ id: ContentID) throws {
         guard let record = try snapshotRecord(tables, id) else {
             throw StoreError(.damaged, "store: snapshot \(id) is missing", hint: "run ckpt verify")
         }
         guard try release(tables, .snapshot, id) else { return }
         try delete(tables[.image], id.bytes)
+        try removeEntropyRecords(tables) { $0.key.names(id) }
         var pending = Pending()
         for part in record.here {
             guard let manifest = try partManifest(tables, part.id) else {

@@ -36,6 +36,7 @@ public final class Store: Sendable {
 
     private let opened: Mutex<Opened>
     let manifests = ManifestCache()
+    let probeShapes = ProbeShapeCache()
     let maps = MappedFileCache()
 
     private init(path: String, lockTimeout: Double, isCancelled: @escaping @Sendable () -> Bool, opened: Opened) {
@@ -108,20 +109,85 @@ public final class Store: Sendable {
         return try body(transaction, generation.tables)
     }
 
+    /// As `read`, with the tables of probes and entropy records if the store has them by now.
+    func readRecords<R>(_ body: (borrowing ReadTransaction, Tables) throws -> R) throws -> R {
+        let generation = try learnRecordTables(currentGeneration())
+        let transaction = try generation.environment.beginRead()
+        return try body(transaction, generation.tables)
+    }
+
     /// Runs `body` in one write transaction and commits it. When `body` throws, nothing is changed.
+    ///
+    /// The tables of probes and entropy records are among its tables when the store has them.
     func write<R>(_ body: (borrowing WriteTransaction, Tables) throws -> R) throws -> R {
+        try write(makingRecordTables: false, body)
+    }
+
+    /// As `write`, with the tables of probes and entropy records, made in the same transaction where the store has none.
+    func writeRecords<R>(_ body: (borrowing WriteTransaction, Tables) throws -> R) throws -> R {
+        try write(makingRecordTables: true, body)
+    }
+
+    private func write<R>(
+        makingRecordTables: Bool, _ body: (borrowing WriteTransaction, Tables) throws -> R
+    ) throws -> R {
         let generation = try currentGeneration()
         let transaction = try generation.environment.beginWrite()
         guard try Generation.current(path) == generation.number else {
             // Compacted between the two lines above; the next try reads `current` anew.
             transaction.abort()
             opened.withLock { $0.current = nil }
-            return try write(body)
+            return try write(makingRecordTables: makingRecordTables, body)
         }
-        try Superblock.read(transaction, generation.tables).checkWritable()
+        let superblock = try Superblock.read(transaction, generation.tables)
+        try superblock.checkWritable()
+        if superblock.hasRecords, !generation.tables.hasRecords {
+            // Another process has made them since this one opened the store.
+            transaction.abort()
+            _ = try learnRecordTables(generation)
+            return try write(makingRecordTables: makingRecordTables, body)
+        }
+        if makingRecordTables, !superblock.hasRecords { return try writeFirstRecord(transaction, generation, superblock, body) }
         let result = try body(transaction, generation.tables)
         try transaction.commit()
         return result
+    }
+
+    /// Makes the tables of probes and entropy records, says so in the superblock, and runs `body`, all in one commit.
+    private func writeFirstRecord<R>(
+        _ transaction: consuming WriteTransaction, _ generation: Generation, _ superblock: Superblock,
+        _ body: (borrowing WriteTransaction, Tables) throws -> R
+    ) throws -> R {
+        generation.environment.lockTables()
+        defer { generation.environment.unlockTables() }
+        let tables: Tables
+        let result: R
+        do {
+            tables = try Tables(addingRecordsTo: generation.tables, transaction)
+            var superblock = superblock
+            superblock.readCompatible |= Superblock.probesFeature
+            try transaction.putRecord(tables, .superblock, Superblock.key, superblock.encoded)
+            result = try body(transaction, tables)
+        } catch {
+            // Here, before the gate is given up: the end of the transaction closes the tables it made.
+            transaction.abort()
+            throw error
+        }
+        try transaction.commit()
+        remember(generation.with(tables))
+        return result
+    }
+
+    /// `generation` with the tables of probes and entropy records, if the store has them by now.
+    func learnRecordTables(_ generation: Generation) throws -> Generation {
+        guard !generation.tables.hasRecords else { return generation }
+        let learned = try generation.withRecordTables()
+        if learned.tables.hasRecords { remember(learned) }
+        return learned
+    }
+
+    private func remember(_ generation: Generation) {
+        opened.withLock { if $0.generation.number == generation.number { $0.generation = generation } }
     }
 
     /// Runs `body` under the store lock, after releasing what killed writers left behind.

@@ -13,8 +13,11 @@ struct Superblock: Equatable {
     static let formatVersion: UInt32 = 1
     /// Features without which the store cannot be read. None yet.
     static let knownIncompatible: UInt64 = 0
-    /// Features without which it must not be written. None yet.
-    static let knownReadCompatible: UInt64 = 0
+    /// Set with the first probe: the tables of probes and entropy records are there. A writer that does not know them would
+    /// remove snapshots and leave their records.
+    static let probesFeature: UInt64 = 1
+    /// Features without which it must not be written.
+    static let knownReadCompatible: UInt64 = probesFeature
 
     var version: UInt32
     var incompatible: UInt64
@@ -66,6 +69,9 @@ struct Superblock: Equatable {
             identifier: try reader.takeBytes(16), created: try reader.take(), depthLimit: try reader.take())
         guard version > 0 else { throw reader.damage("format version 0") }
     }
+
+    /// Whether the store has the tables of probes and entropy records.
+    var hasRecords: Bool { readCompatible & Superblock.probesFeature != 0 }
 
     /// Refuses a store that needs features this version does not know.
     func checkReadable() throws {

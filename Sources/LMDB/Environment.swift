@@ -1,4 +1,5 @@
 internal import CLMDB
+internal import Dispatch
 internal import Synchronization
 
 #if canImport(Glibc)
@@ -44,6 +45,7 @@ public final class Environment: Sendable {
     public static let maximumReaders: UInt32 = 1024
 
     public let path: String
+    private let tableGate = DispatchSemaphore(value: 1)
     nonisolated(unsafe) let handle: OpaquePointer
     private let key: FileKey
     private let processID: pid_t
@@ -151,6 +153,12 @@ public final class Environment: Sendable {
                 code: EINVAL, operation: "transaction", reason: "opened before fork; open the store again in the child")
         }
     }
+
+    /// Called by whoever is to open or make tables, and `unlockTables` when that transaction has ended: LMDB lets one
+    /// transaction of a process at a time do so. A writer calls it once its transaction has begun, so that nobody waits here
+    /// for another process.
+    public func lockTables() { tableGate.wait() }
+    public func unlockTables() { tableGate.signal() }
 
     /// Forces what was committed to the disk. The corresponding C function is `mdb_env_sync`.
     public func sync() throws(LMDBError) {
