@@ -16,6 +16,9 @@ public struct EntropyRecord: Sendable, Equatable {
     /// Bytes the figures take, packed.
     public var bytes: UInt64
 
+    /// Bytes the figures of one record take at most, packed.
+    static let maximumBytes: UInt64 = 1 << 40
+
     /// Bit i mod 8 of byte i / 8: outputs of sample i are there.
     var done: [UInt8]
     /// Chunks of outputs.
@@ -74,9 +77,10 @@ public struct EntropyRecord: Sendable, Equatable {
         let tokens: UInt64 = try reader.take()
         self.bytes = try reader.take()
         chunks = try reader.take()
-        // A chunk is at most 256 KiB, packed or not; a token at least a word of it. Lists add these up and show them.
-        guard tokens <= UInt64(chunks) * UInt64(Chunk.maximumBytes / 4), self.bytes <= UInt64(chunks) * UInt64(2 * Chunk.maximumBytes)
-        else { throw reader.damage("\(tokens) tokens and \(self.bytes) bytes in \(chunks) chunks") }
+        // A token is at least a word of a chunk. Lists add these up and show them.
+        guard tokens <= UInt64(chunks) * UInt64(Chunk.maximumBytes / 4), self.bytes <= EntropyRecord.maximumBytes else {
+            throw reader.damage("\(tokens) tokens and \(self.bytes) bytes in \(chunks) chunks")
+        }
         self.tokens = Int(tokens)
         samplesTotal = Int(try reader.take(UInt32.self))
         done = try reader.takeBytes((samplesTotal + 7) / 8)

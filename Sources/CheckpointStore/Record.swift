@@ -2,7 +2,7 @@ internal import CXXHash
 internal import LMDB
 
 /// The tables of a store. The raw value enters every checksum: a number is never reused.
-enum Kind: UInt8, CaseIterable {
+enum Kind: UInt8, CaseIterable, CustomStringConvertible {
     case superblock = 1
     case block = 2
     case tensor = 3
@@ -50,6 +50,12 @@ enum Kind: UInt8, CaseIterable {
         case .outputChunk: "output_chunks"
         case .removal: "removals"
         }
+    }
+
+    /// One record of it, for people.
+    var description: String {
+        let name = tableName.replacing("_", with: " ")
+        return name.hasSuffix("s") ? String(name.dropLast()) : name
     }
 }
 

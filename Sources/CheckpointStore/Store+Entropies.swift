@@ -93,6 +93,9 @@ extension Store {
                         record.chunks += 1
                         record.bytes += UInt64(chunk.count)
                     }
+                    guard record.bytes <= EntropyRecord.maximumBytes else {
+                        throw StoreError(.badInput, "entropy record \(id.short): over \(EntropyRecord.maximumBytes >> 30) GiB")
+                    }
                     for sample in new {
                         record.insert(sample.sample)
                         record.tokens += sample.count
@@ -113,7 +116,8 @@ extension Store {
         return record
     }
 
-    private static func check(_ outputs: [SampleOutputs], _ record: EntropyRecord, _ shape: ProbeShape) throws {
+    /// Checks that outputs are what the probe and the record ask for.
+    static func check(_ outputs: [SampleOutputs], _ record: EntropyRecord, _ shape: ProbeShape) throws {
         let floats = record.columns.filter { $0 != .top1 }
         let isCut = record.key.settings["max_length"] != nil
         var seen: Set<Int> = []

@@ -37,6 +37,12 @@ public struct StoreStats: Sendable {
     /// Blocks that are in no snapshot's tensors any more, and stay because others are packed against them.
     public var hiddenBlocks: Int
     public var hiddenBytes: UInt64
+    public var probes: Int
+    /// Bytes of the packed samples of all probes.
+    public var probeBytes: UInt64
+    public var entropyRecords: Int
+    /// Bytes of their packed figures.
+    public var entropyBytes: UInt64
 }
 
 extension Store {
@@ -45,11 +51,13 @@ extension Store {
         try throwingStoreErrors {
             var stats = StoreStats(
                 snapshots: 0, runs: 0, rawBytes: 0, uniqueBytes: 0, packedBytes: 0, blocks: 0, tensors: 0,
-                imageBytes: 0, storeBytes: 0, codecs: [:], byRun: [], hiddenBlocks: 0, hiddenBytes: 0)
-            try read { transaction, tables in
+                imageBytes: 0, storeBytes: 0, codecs: [:], byRun: [], hiddenBlocks: 0, hiddenBytes: 0, probes: 0,
+                probeBytes: 0, entropyRecords: 0, entropyBytes: 0)
+            try readRecords { transaction, tables in
                 stats.tensors = try transaction.count(tables[.tensor])
                 var usage = try countBlocks(&stats, transaction, tables)
                 try countRuns(&stats, &usage, transaction, tables)
+                try countProbes(&stats, transaction, tables)
             }
             stats.imageBytes = Store.allocatedBytes(path + "/images")
             stats.storeBytes = Store.allocatedBytes(path)
@@ -115,6 +123,20 @@ extension Store {
         stats.runs = result.runs.count
         stats.snapshots = result.runs.reduce(0) { $0 + $1.snapshots }
         stats.rawBytes = result.runs.reduce(0) { $0 + $1.rawBytes }
+    }
+
+    private func countProbes(
+        _ stats: inout StoreStats, _ transaction: borrowing ReadTransaction, _ tables: Tables
+    ) throws {
+        try transaction.records(tables, .probe) { key, value in
+            stats.probes += 1
+            stats.probeBytes += try ProbeRecord(value, what: "store: probe \(Hex.string(key))").packedBytes
+            return true
+        }
+        try transaction.entropyRecords(tables) { _, record in
+            stats.entropyRecords += 1
+            stats.entropyBytes += record.bytes
+        }
     }
 
     /// Bytes on disk of all files below `path`, as `du` counts them. What goes meanwhile counts for nothing.

@@ -48,6 +48,7 @@ final class Verifier {
         let (blocks, bytes) = try checkBlocks(generation)
         report.blocks = blocks
         report.bytes = bytes
+        (report.probes, report.entropyRecords) = try checkRecords(transaction, tables)
         if depth == .full { report.images = try checkImages(transaction, tables) }
         try attribute(transaction, tables)
         report.problems += problems
@@ -62,6 +63,9 @@ final class Verifier {
     func report(_ reason: String) {
         if reported.insert(reason).inserted { problems.append(StoreProblem(reason)) }
     }
+
+    /// Notes what is no damage.
+    func note(_ text: String) { notes.append(text) }
 
     /// The checked value of a record, or nil with the damage noted.
     func open(_ kind: Kind, _ key: [UInt8], _ record: borrowing RawSpan) -> [UInt8]? {
@@ -207,7 +211,7 @@ final class Verifier {
         guard FileSystem.status(ImageWriter.path(store.path, id)) == nil else { return }
         // Unless it was dropped since the check began.
         let isRecorded = try store.read { transaction, tables in try transaction.contains(tables[.image], id.bytes) }
-        if isRecorded { notes.append("images/\(id.short): recorded, but not there; ckpt path \(id.short) makes it again") }
+        if isRecorded { note("images/\(id.short): recorded, but not there; ckpt path \(id.short) makes it again") }
     }
 
     private func snapshotNamed(by kind: Kind, _ key: [UInt8], _ value: [UInt8]) throws -> ContentID? {

@@ -4,7 +4,8 @@ internal import LMDB
 public enum VerifyDepth: Sendable {
     /// Pages, the checksum of every record, counts and names: at disk speed, nothing decoded.
     case quick
-    /// Besides, every block decoded and hashed, and every image compared with its blocks.
+    /// Besides, every block and probe decoded and hashed, every entropy record decoded and compared with its probe, and every
+    /// image compared with its blocks.
     case full
 }
 
@@ -46,6 +47,8 @@ public struct VerifyReport: Sendable {
     /// Raw bytes of the blocks that were decoded and hashed.
     public var bytes: UInt64 = 0
     public var images = 0
+    public var probes = 0
+    public var entropyRecords = 0
     public var pages: UInt64 = 0
     public var freePages: UInt64 = 0
     var pageSize = 0

@@ -29,6 +29,10 @@ struct Stats: ParsableCommand {
         if stats.hiddenBlocks > 0 {
             table.add(["of it hidden", Format.bytes(stats.hiddenBytes), "\(Format.count(stats.hiddenBlocks, "block")) kept for others packed against them"])
         }
+        if stats.probes > 0 {
+            table.add(["probes", Format.bytes(stats.probeBytes), Format.count(stats.probes, "probe")])
+            table.add(["entropies", Format.bytes(stats.entropyBytes), Format.count(stats.entropyRecords, "entropy record")])
+        }
         table.add(["images", Format.bytes(stats.imageBytes), "plain files of heads and pins"])
         table.add(["on disk", Format.bytes(stats.storeBytes), "all of the store directory"])
         Console.print(String(table.text(width: Console.width).drop { $0 == "\n" }))
@@ -76,6 +80,8 @@ struct Stats: ParsableCommand {
                 }),
             "by_run": .array(stats.byRun.map(json)),
             "hidden_blocks": .int(stats.hiddenBlocks), "hidden_bytes": .unsigned(stats.hiddenBytes),
+            "probes": .int(stats.probes), "probe_bytes": .unsigned(stats.probeBytes),
+            "entropy_records": .int(stats.entropyRecords), "entropy_bytes": .unsigned(stats.entropyBytes),
         ]
     }
 

@@ -32,6 +32,9 @@ struct Verify: ParsableCommand {
         lines += report.notes.map { "note: \(Console.printable($0))" }
         var checked = "\(Format.count(report.snapshots, "snapshot")), \(Format.count(report.blocks, "block"))"
         if !quick { checked += " (\(Format.bytes(report.bytes)) decoded and hashed), \(Format.count(report.images, "image"))" }
+        if report.probes > 0 {
+            checked += ", \(Format.count(report.probes, "probe")), \(Format.count(report.entropyRecords, "entropy record"))"
+        }
         checked += ", \(report.pages) pages"
         if report.pending > 0 { lines.append("\(Format.count(report.pending, "unfinished ingest")); the next writer releases what they staged") }
         lines.append(report.problems.isEmpty ? "whole: \(checked)" : "\(Format.count(report.problems.count, "problem")) in \(checked)")
@@ -41,7 +44,8 @@ struct Verify: ParsableCommand {
     private func json(_ report: VerifyReport) -> JSONOutput {
         [
             "ok": .bool(report.problems.isEmpty), "snapshots": .int(report.snapshots), "blocks": .int(report.blocks),
-            "hashed_bytes": .unsigned(report.bytes), "images": .int(report.images), "pages": .unsigned(report.pages),
+            "hashed_bytes": .unsigned(report.bytes), "images": .int(report.images),
+            "probes": .int(report.probes), "entropy_records": .int(report.entropyRecords), "pages": .unsigned(report.pages),
             "free_pages": .unsigned(report.freePages), "pending": .int(report.pending),
             "notes": .strings(report.notes),
             "problems": .array(

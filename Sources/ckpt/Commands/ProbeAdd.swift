@@ -1,0 +1,50 @@
+import ArgumentParser
+import CheckpointStore
+
+struct ProbeAdd: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "add", abstract: "Keep the samples of a file as a probe.",
+        discussion: """
+            FILE has one JSON object a line, in one of these forms:
+
+              {"id": "7", "prompt": "2 + 2", "completion": " = 4"}
+              {"id": "7", "messages": [{"role": "user", "content": "2 + 2?"}, {"role": "assistant", "content": "4"}]}
+              {"id": "7", "input_ids": [1, 15, 16, 2], "completion_start": 2}
+
+            Text needs --tokenizer. Ids are texts or integers; a line without one has its number. A name stands for its
+            content for good: the same again changes nothing, other content is refused.
+
+            \(ExitStatus.table)
+            """)
+
+    @Argument(help: "What the probe is to be called.")
+    var name: String
+    @Argument(help: "The file, JSON lines.", completion: .file(extensions: ["jsonl", "json"]))
+    var file: String
+    @Option(help: ArgumentHelp("The member that holds the prompt.", valueName: "key"))
+    var promptKey: String?
+    @Option(help: ArgumentHelp("The member that holds the completion.", valueName: "key"))
+    var completionKey: String?
+    @Option(help: ArgumentHelp("A directory with a tokenizer.json, or a snapshot that has one.", valueName: "dir|ref"), completion: .directory)
+    var tokenizer: String?
+    @OptionGroup var options: StoreOptions
+
+    func run() throws {
+        let store = try options.open()
+        let tokenizer = try ProbeTokenizer(tokenizer, store)
+        let keys = promptKey != nil || completionKey != nil
+            ? ProbeFile.TextKeys(prompt: promptKey ?? "prompt", completion: completionKey ?? "completion") : nil
+        let lines = try ProbeFile.read(file, keys: keys)
+        let probe = try Probe(lines: lines, tokenizer: tokenizer.id, piece: tokenizer.piece, tokenize: tokenizer.sample)
+        let id = try store.addProbe(probe, name: name)
+        guard let added = try store.probes().first(where: { $0.name == name && $0.id == id }) else {
+            throw StoreError(.conflict, "\(name): removed meanwhile")
+        }
+        if options.json {
+            Console.print(ProbeFormat.json(added).text)
+        } else {
+            Console.print(
+                "\(name)  \(id.short)  \(Format.count(added.samples, "sample")), \(Format.count(added.tokens, "token")), \(added.supervisedTokens) supervised; kept in \(Format.bytes(added.bytes))")
+        }
+    }
+}
