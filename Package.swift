@@ -60,10 +60,11 @@ let package = Package(
         .target(
             name: "LanguageModel", dependencies: ["CheckpointStore", "TensorFormats", "CKernels", "COpenBLAS"],
             swiftSettings: settings),
+        .target(name: "WeakTraining", swiftSettings: settings),
         .executableTarget(
             name: "ckpt",
             dependencies: [
-                "CheckpointStore", "CheckpointDiff", "LanguageModel", "BlockCodec", "TensorFormats", "CKernels",
+                "CheckpointStore", "CheckpointDiff", "LanguageModel", "WeakTraining", "BlockCodec", "TensorFormats", "CKernels",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
             swiftSettings: settings),
@@ -95,6 +96,7 @@ let package = Package(
             name: "LanguageModelTests",
             dependencies: ["LanguageModel", "CheckpointStore", "TensorFormats", "CKernels", "TestSupport"],
             swiftSettings: settings),
+        .testTarget(name: "WeakTrainingTests", dependencies: ["WeakTraining"], swiftSettings: settings),
         .testTarget(name: "ckptTests", dependencies: ["ckpt", "TestSupport"], swiftSettings: settings),
     ]
 )

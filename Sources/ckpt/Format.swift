@@ -94,4 +94,12 @@ struct Meter {
         return "\(what)  \(Format.percent(done, of: total))  \(Format.bytes(done)) of \(Format.bytes(total))"
             + "  \(Format.bytes(UInt64(rate)))/s  ETA \(Format.duration(left))"
     }
+
+    /// The same for tokens.
+    func tokens(_ what: String, _ done: UInt64, _ total: UInt64) -> String {
+        let rate = Double(done) / max(Clock.seconds - start, 0.001)
+        let left = rate > 0 ? Double(total - min(done, total)) / rate : .infinity
+        return "\(what)  \(Format.percent(done, of: total))  \(done) of \(total) tokens"
+            + "  \(UInt64(rate))/s  ETA \(Format.duration(left))"
+    }
 }

@@ -1,0 +1,93 @@
+import ArgumentParser
+import CheckpointStore
+import LanguageModel
+import WeakTraining
+
+/// `ckpt entropy`
+struct EntropyCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "entropy",
+        abstract: "Run a snapshot on a probe: how sure it is of each completion.",
+        discussion: """
+            For each supervised token, from the logits one position before it: the entropy of the distribution, the loss
+            (NLL) of the token, and whether it was the likeliest. In nats per token, averaged over a sample's tokens, then
+            over samples, with a 95 % bootstrap interval over samples. Results are kept in the store as they are computed:
+            interrupted, the same command goes on; asked again, it reads them. Weights are read where they are.
+
+            \(ExitStatus.table)
+            """)
+
+    @Argument(help: "The snapshot.")
+    var ref: String
+    @Option(help: "Show at most so many samples, the most uncertain first; 0: all.")
+    var limit = 10
+    @OptionGroup var arguments: ScoringArguments
+    @OptionGroup var options: StoreOptions
+
+    func validate() throws {
+        guard limit >= 0 else { throw ValidationError("--limit is not negative") }
+    }
+
+    func run() throws {
+        let evaluation = try EntropyRunner.evaluate(options.open(), ref, arguments)
+        let means = try evaluation.outputs()
+        let totals = Totals(means)
+        if options.json {
+            Console.print(json(evaluation, means, totals).text)
+            return
+        }
+        let tokens = means.reduce(0) { $0 + $1.tokens }
+        Console.print("\(Format.count(means.count, "sample")), \(tokens) scored tokens; nats per token, 95 % intervals over samples")
+        var summary = TextTable([.init(title: ""), .init(title: "MEAN", isNumber: true), .init(title: "INTERVAL")])
+        for (name, value) in [("entropy", totals.entropy), ("nll", totals.nll), ("top-1", totals.top1)] {
+            summary.add([name, Format.fixed(value.mean, 4), "\(Format.fixed(value.low, 4)) to \(Format.fixed(value.high, 4))"])
+        }
+        Console.print(summary.text(width: Console.width))
+        var table = TextTable([
+            .init(title: "SAMPLE", shrinks: true), .init(title: "TOKENS", isNumber: true), .init(title: "ENTROPY", isNumber: true),
+            .init(title: "NLL", isNumber: true), .init(title: "TOP-1", isNumber: true),
+        ])
+        let order = means.sorted { $0.entropy > $1.entropy }
+        for sample in order.prefix(limit == 0 ? order.count : limit) {
+            table.add([
+                sample.id, "\(sample.tokens)", Format.fixed(sample.entropy, 4), Format.fixed(sample.nll, 4),
+                Format.percent(UInt64(sample.right), of: UInt64(sample.tokens)),
+            ])
+        }
+        Console.print("\n" + table.text(width: Console.width))
+        if limit > 0, means.count > limit { Console.print("\(means.count - limit) more; --limit 0 shows all") }
+    }
+
+    /// Means over samples with their intervals.
+    struct Totals {
+        var entropy: Bootstrap
+        var nll: Bootstrap
+        var top1: Bootstrap
+
+        init(_ means: [SampleMeans]) {
+            entropy = Bootstrap(means.map(\.entropy))
+            nll = Bootstrap(means.map(\.nll))
+            top1 = Bootstrap(means.map { Double($0.right) / Double(max(1, $0.tokens)) })
+        }
+    }
+
+    private func json(_ evaluation: EntropyEvaluation, _ means: [SampleMeans], _ totals: Totals) -> JSONOutput {
+        [
+            "snapshot": .string("\(evaluation.key.snapshot)"), "probe": .string("\(evaluation.key.probe)"),
+            "settings": .object(evaluation.key.settings.sorted { $0.key < $1.key }.map { ($0.key, .string($0.value)) }),
+            "entropy": totals.entropy.json, "nll": totals.nll.json, "top1": totals.top1.json,
+            "cut_samples": .strings(evaluation.cutSamples),
+            "samples": .array(
+                means.map { sample in
+                    [
+                        "id": .string(sample.id), "tokens": .int(sample.tokens), "entropy": .double(sample.entropy),
+                        "nll": .double(sample.nll), "top1": .int(sample.right),
+                    ]
+                }),
+        ]
+    }
+}
+
+extension Bootstrap {
+    var json: JSONOutput { ["mean": .double(mean), "low": .double(low), "high": .double(high)] }
+}

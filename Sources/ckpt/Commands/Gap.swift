@@ -1,0 +1,112 @@
+import ArgumentParser
+import CheckpointStore
+import LanguageModel
+import WeakTraining
+
+/// `ckpt gap`
+struct Gap: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        abstract: "Rank a run's snapshots by what they can still teach a strong one.",
+        discussion: """
+            The gap value of a snapshot W for the strong S is the mean over samples of .8 [H_W - H_S]+ + .1 [H_S - H_W]+, H the
+            mean entropy of a sample's completion in nats per token (weak-driven learning, arXiv 2602.08222). MARGINAL is what
+            a snapshot adds to those picked before it, the best first. A snapshot is refused, with value 0, when it is too
+            close (lower 95 % bound of mean(H_W - H_S) under --min-gap) or too weak (its loss is not below the
+            probe's unigram loss). Of snapshots whose intervals overlap the later is marked best. Entropies that the
+            store lacks are computed first and kept.
+
+            \(ExitStatus.table)
+            Exits with 65 when every snapshot is refused.
+            """)
+
+    @Argument(help: "The strong snapshot.")
+    var strong: String
+    @Option(name: .customLong("run"), help: ArgumentHelp("The run whose snapshots are ranked.", valueName: "name"))
+    var runName: String
+    @Option(help: ArgumentHelp("Nats per token that a snapshot must be less sure by.", valueName: "nats"))
+    var minGap = 0.02
+    @OptionGroup var arguments: ScoringArguments
+    @OptionGroup var options: StoreOptions
+
+    func run() throws {
+        let store = try options.open()
+        let strongID = try store.snapshot(strong).id
+        var history: [(ref: String, step: UInt64, id: ContentID)] = []
+        for entry in try store.history(of: runName) where entry.id != strongID {
+            history.append(("\(runName)@\(entry.step)", entry.step, entry.id))
+        }
+        guard !history.isEmpty else {
+            throw StoreError(.badInput, "\(runName): no snapshot but the strong one", hint: "ckpt log lists the runs")
+        }
+        let strongEvaluation = try EntropyRunner.evaluate(store, strong, arguments)
+        let strongMeans = try strongEvaluation.outputs().map(\.entropy)
+        var candidates: [GapValue.Candidate] = []
+        for entry in history {
+            let means = try EntropyRunner.evaluate(store, entry.ref, arguments).outputs()
+            let tokens = means.reduce(0) { $0 + $1.tokens }
+            let loss = means.reduce(0) { $0 + $1.nll * Double($1.tokens) }
+            candidates.append(GapValue.Candidate(entropy: means.map(\.entropy), meanNLL: loss / Double(max(1, tokens))))
+        }
+        var settings = GapValue.Settings()
+        settings.leastGap = minGap
+        let unigram = strongEvaluation.unigramNLL
+        let gap = GapValue(strong: strongMeans, candidates: candidates, unigramNLL: unigram, settings)
+        let rows = gap.rows.sorted { $0.pick < $1.pick }
+        if options.json {
+            Console.print(json(rows, history, candidates, gap, unigram).text)
+        } else {
+            show(rows, history, candidates, gap, unigram)
+        }
+        if gap.best == nil {
+            throw StoreError(
+                .badInput, "\(runName): every snapshot is refused as a weak one for \(strong)",
+                hint: "an earlier one, or a lower --min-gap where they are too close")
+        }
+    }
+
+    private func show(
+        _ rows: [GapValue.Row], _ history: [(ref: String, step: UInt64, id: ContentID)], _ candidates: [GapValue.Candidate],
+        _ gap: GapValue, _ unigram: Double
+    ) {
+        var table = TextTable([
+            .init(title: "REF", shrinks: true), .init(title: "GAP VALUE", isNumber: true), .init(title: "INTERVAL"),
+            .init(title: "MARGINAL", isNumber: true), .init(title: "MEAN DH", isNumber: true), .init(title: "NLL", isNumber: true),
+            .init(title: ""),
+        ])
+        for row in rows {
+            let note =
+                switch row.guarding {
+                case .none: gap.best == row.candidate ? "best" : ""
+                case .tooClose: "too close"
+                case .tooWeak: "too weak"
+                }
+            table.add([
+                history[row.candidate].ref, Format.fixed(row.value.mean, 4),
+                "\(Format.fixed(row.value.low, 4)) to \(Format.fixed(row.value.high, 4))", Format.fixed(row.marginal, 4),
+                Format.fixed(row.meanDH.mean, 4), Format.fixed(candidates[row.candidate].meanNLL, 4), note,
+            ])
+        }
+        Console.print(table.text(width: Console.width))
+        Console.print("nats per token; the probe's unigram loss is \(Format.fixed(unigram, 4))")
+    }
+
+    private func json(
+        _ rows: [GapValue.Row], _ history: [(ref: String, step: UInt64, id: ContentID)], _ candidates: [GapValue.Candidate],
+        _ gap: GapValue, _ unigram: Double
+    ) -> JSONOutput {
+        [
+            "strong": .string(strong), "unigram_nll": .double(unigram),
+            "best": .optional(gap.best.map { history[$0].ref }),
+            "rows": .array(
+                rows.map { row in
+                    [
+                        "ref": .string(history[row.candidate].ref), "step": .unsigned(history[row.candidate].step),
+                        "snapshot": .string("\(history[row.candidate].id)"), "gap_value": .double(row.value.mean),
+                        "low": .double(row.value.low), "high": .double(row.value.high), "marginal": .double(row.marginal),
+                        "mean_dh": .double(row.meanDH.mean), "nll": .double(candidates[row.candidate].meanNLL),
+                        "guard": .string(row.guarding.rawValue),
+                    ]
+                }),
+        ]
+    }
+}
