@@ -68,13 +68,27 @@ extension Store {
         return true
     }
 
-    /// Carries out removals as far as the disk has room for commits; the next writer goes on.
-    func releaseRemoved() throws {
+    /// Runs `remove`, which frees space, then carries out removals as far as the disk has room for commits; the next writer
+    /// goes on.
+    func freeing<R>(_ remove: () throws -> R) throws -> R {
+        let result = try withRoom(remove)
         do {
-            var isMore = true
-            while isMore { isMore = try releaseRemovedSlice(Store.removalSlice) }
+            while try withRoom({ try releaseRemovedSlice(Store.removalSlice) }) {}
         } catch let error as LMDBError {
             guard error.isDiskFull else { throw error }
+        }
+        return result
+    }
+
+    /// Runs `body`, on a full disk once more with the ballast given up.
+    private func withRoom<R>(_ body: () throws -> R) throws -> R {
+        do {
+            return try body()
+        } catch let error as LMDBError {
+            guard error.isDiskFull else { throw error }
+            try Ballast.drop(path)
+            defer { try? Ballast.lay(path) }
+            return try body()
         }
     }
 }

@@ -217,11 +217,10 @@ extension Store {
     /// - Throws: `.noSuchRef` when there is none.
     public func removeEntropyRecord(_ key: EntropyKey) throws(StoreError) {
         try throwingStoreErrors {
-            let isGone = try write { transaction, tables in
-                try tables.hasRecords && transaction.removeEntropyRecord(tables, key.id)
+            let isGone = try freeing {
+                try write { transaction, tables in try tables.hasRecords && transaction.removeEntropyRecord(tables, key.id) }
             }
             guard isGone else { throw StoreError(.noSuchRef, "\(key.id.short): no such entropy record") }
-            try releaseRemoved()
         }
     }
 }

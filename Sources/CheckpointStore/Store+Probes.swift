@@ -128,17 +128,18 @@ extension Store {
     /// - Complexity: O(entropy records of the store).
     public func removeProbe(_ name: String) throws(StoreError) {
         try throwingStoreErrors {
-            try write { transaction, tables in
-                guard let id = try transaction.probeID(tables, named: name) else {
-                    throw StoreError(.noSuchRef, "\(name): no such probe", hint: "ckpt probe ls lists them")
+            try freeing {
+                try write { transaction, tables in
+                    guard let id = try transaction.probeID(tables, named: name) else {
+                        throw StoreError(.noSuchRef, "\(name): no such probe", hint: "ckpt probe ls lists them")
+                    }
+                    try transaction.delete(tables[.probeName], Array(name.utf8))
+                    if try transaction.probeNames(tables).contains(where: { $0.id == id }) { return }
+                    try transaction.delete(tables[.probe], id.bytes)
+                    try transaction.putRemoval(tables, .probeChunk, id)
+                    try transaction.removeEntropyRecords(tables) { $0.key.probe == id }
                 }
-                try transaction.delete(tables[.probeName], Array(name.utf8))
-                if try transaction.probeNames(tables).contains(where: { $0.id == id }) { return }
-                try transaction.delete(tables[.probe], id.bytes)
-                try transaction.putRemoval(tables, .probeChunk, id)
-                try transaction.removeEntropyRecords(tables) { $0.key.probe == id }
             }
-            try releaseRemoved()
         }
     }
 }

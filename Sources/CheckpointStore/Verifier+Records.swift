@@ -13,10 +13,11 @@ extension Verifier {
         var shapes: [ContentID: ProbeShape] = [:]
         try forEach(.probe, transaction, tables) { key, value in
             let id = try ContentID(key)
-            let name = "probe \(id)" + (names[id].map { " (\($0.joined(separator: ", ")))" } ?? "")
+            let subject = "probe \(id)"
+            let name = subject + (names[id].map { " (\($0.joined(separator: ", ")))" } ?? "")
             if names[id] == nil { report("\(name) has no name") }
-            try naming(name) {
-                let record = try ProbeRecord(value, what: name)
+            try naming(subject, as: name) {
+                let record = try ProbeRecord(value, what: subject)
                 probes[id] = record
                 if depth == .full, let found = try transaction.probe(tables, id) {
                     shapes[id] = ProbeShape(found.probe)
@@ -69,7 +70,7 @@ extension Verifier {
             } else if try !transaction.contains(tables[.probe], record.key.probe.bytes) {
                 report("\(name): probe \(record.key.probe) is missing")
             }
-            try naming(name) {
+            try naming(name, as: name) {
                 guard depth == .full else {
                     return try checkChunks(.outputChunk, record.key.id, bytes: record.bytes, transaction, tables)
                 }
@@ -122,14 +123,14 @@ extension Verifier {
         }
     }
 
-    /// Notes what is wrong with a probe or record and goes on.
-    private func naming(_ name: String, _ body: () throws -> Void) throws {
+    /// Notes what is wrong with `subject` and goes on.
+    private func naming(_ subject: String, as name: String, _ body: () throws -> Void) throws {
         do {
             try body()
         } catch let error as StoreError {
             guard error.code == .damaged || error.code == .badInput else { throw error }
             let reason = error.reason.replacing("store: ", with: "")
-            report(reason.contains(name) ? reason : "\(name): \(reason)")
+            report(reason.hasPrefix(subject) ? name + reason.dropFirst(subject.count) : "\(name): \(reason)")
         }
     }
 }

@@ -127,5 +127,48 @@ import Testing
         let after = try Store.verify(store, depth: .full)
         #expect(after.problems.isEmpty && after.pending == 0)
     }
+
+    /// Figures that do not fit leave the record as it was, and removing it makes room.
+    @Test func outputsThatDoNotFit() throws {
+        guard let disk = try SmallDisk(megabytes: 24) else { return }
+        let path = disk.directory.path + "/store"
+        try Store.create(at: path)
+        let sources = try TemporaryDirectory()
+        try FileTree.write(SafetensorsFixture.model(seed: 1).bytes, to: sources.path + "/model.safetensors")
+        let store = try Store.open(path)
+        let snapshot = try store.ingest(sources.path + "/model.safetensors", options: IngestOptions())[0].id
+        // 90 samples of some 400 KB of figures.
+        let probe = try ProbeFixture.random(seed: 1, samples: 90, tokens: 40_000...50_000)
+        let key = EntropyKey(snapshot: snapshot, probe: try store.addProbe(probe, name: "p"))
+        let columns = Set(EntropyColumn.allCases)
+        try store.beginEntropyRecord(key, columns: columns, provenance: [:])
+        let outputs = ProbeFixture.outputs(probe, columns, seed: 2)
+        try store.appendOutputs(Array(outputs[..<2]), to: key)
+        #expect { try store.appendOutputs(outputs, to: key) } throws: { ($0 as? StoreError)?.code == .diskFull }
+        #expect(try store.outputs(of: key) == Array(outputs[..<2]))
+        #expect(try Store.verify(path, depth: .full).problems.map(\.description) == [])
+        // One by one, until none fits.
+        var done = 2
+        var failure: StoreError?
+        while failure == nil, done < outputs.count {
+            do {
+                try store.appendOutputs([outputs[done]], to: key)
+                done += 1
+            } catch {
+                failure = error
+            }
+        }
+        #expect(failure?.code == .diskFull && done > 2 && done < outputs.count, "\(done) fitted")
+        #expect(try store.entropyRecord(key)?.samplesDone == done)
+        #expect(try store.outputs(of: key) == Array(outputs[..<done]))
+        #expect(try Store.verify(path, depth: .full).problems.map(\.description) == [])
+        try store.removeProbe("p")
+        let report = try Store.verify(path, depth: .full)
+        #expect(report.problems.map(\.description) == [] && report.notes == [], "\(report)")
+        try store.addProbe(probe, name: "p")
+        try store.beginEntropyRecord(key, columns: columns, provenance: [:])
+        try store.appendOutputs(Array(outputs[..<(done / 2)]), to: key)
+        #expect(try Store.verify(path, depth: .full).problems.map(\.description) == [])
+    }
 }
 #endif

@@ -57,6 +57,53 @@ struct GoldenStoreTests {
         }
     }
 
+    @Test(arguments: GoldenStoreTests.expected?.probes.keys.sorted() ?? [])
+    func probesAndFigures(_ name: String) throws {
+        let wanted = try #require(Self.expected?.probes[name])
+        try withCopy(of: name) { path, _ in
+            let store = try Store.open(path)
+            #expect(try store.probes().map(\.name) == wanted.probes.map(\.name))
+            for expected in wanted.probes {
+                let (id, _, probe) = try store.probe(expected.name)
+                #expect("\(id)" == expected.id && probe.tokenizer.map { "\($0)" } == expected.tokenizer)
+                #expect(probe.samples.map(Expected.Sample.init) == expected.samples)
+                #expect(probe.pieces.map { "\($0.key) \($0.value)" }.sorted() == expected.pieceTexts)
+            }
+            let records = try store.entropyRecords().sorted { $0.key.id < $1.key.id }
+            #expect(records.map { "\($0.key.id)" } == wanted.entropies.map(\.id))
+            for (record, expected) in zip(records, wanted.entropies) {
+                #expect("\(record.key.snapshot)" == expected.snapshot && "\(record.key.probe)" == expected.probe)
+                #expect(record.key.settings == expected.settings && record.provenance == expected.provenance)
+                #expect(record.samplesTotal == expected.sample_count && record.samplesDone == expected.rows.count)
+                let outputs = try store.outputs(of: record.key)
+                #expect(outputs == expected.rows.map { $0.outputs(record.columns) }.sorted { $0.sample < $1.sample })
+                // The same figures again change nothing.
+                try store.appendOutputs(outputs, to: record.key)
+            }
+        }
+    }
+
+    /// Stores from before there were probes: none in them, and the first one can be added.
+    @Test(arguments: ["v1-valid", "v1-pending"]) func storesWithoutProbes(_ name: String) throws {
+        try withCopy(of: name) { path, _ in
+            let store = try Store.open(path)
+            #expect(try store.probes().isEmpty && store.entropyRecords().isEmpty)
+            let stats = try store.stats()
+            #expect(stats.probes == 0 && stats.probeBytes == 0 && stats.entropyRecords == 0 && stats.entropyBytes == 0)
+            let snapshot = try #require(try store.history().first).id
+            let probe = try ProbeFixture.small()
+            let key = EntropyKey(snapshot: snapshot, probe: probe.id)
+            #expect(try store.entropyRecord(key) == nil)
+            #expect { try store.removeProbe("p") } throws: { ($0 as? StoreError)?.code == .noSuchRef }
+            #expect { try store.removeEntropyRecord(key) } throws: { ($0 as? StoreError)?.code == .noSuchRef }
+            try store.addProbe(probe, name: "p")
+            try store.beginEntropyRecord(key, columns: [.nll], provenance: [:])
+            try store.appendOutputs(ProbeFixture.outputs(probe, [.nll], seed: 1), to: key)
+            #expect(try Store.open(path).entropyRecord(key)?.isComplete == true)
+            #expect(try Store.verify(path, depth: .full).problems.map(\.description) == [])
+        }
+    }
+
     // MARK: - Support
 
     private func expectExports(of name: String, _ refs: [String: Expected.Contents]) throws {
@@ -76,6 +123,83 @@ struct GoldenStoreTests {
         /// Store to ref to what is in it.
         var stores: [String: [String: Contents]]
         var broken: [String: Broken]
+        /// Of some of the whole stores.
+        var probes: [String: Records]
+
+        struct Records: Decodable {
+            var probes: [Probe]
+            var entropies: [Entropies]
+        }
+
+        struct Probe: Decodable {
+            var name: String
+            var id: String
+            var tokenizer: String?
+            var samples: [Sample]
+            /// Token to bytes in hexadecimal digits.
+            var pieces: [String: String]
+
+            var pieceTexts: [String] {
+                pieces.map { token, digits in
+                    let digits = Array(digits)
+                    let bytes = stride(from: 0, to: digits.count, by: 2).map { UInt8(String(digits[$0...($0 + 1)]), radix: 16)! }
+                    return "\(token) \(bytes)"
+                }.sorted()
+            }
+        }
+
+        struct Sample: Decodable, Equatable {
+            var id: String
+            var tokens: [Int32]
+            var supervised: [[Int]]
+            var prompt: String?
+            var completion: String?
+
+            init(_ sample: ProbeSample) {
+                id = sample.id
+                tokens = sample.tokens
+                supervised = sample.supervised.map { [$0.lowerBound, $0.upperBound] }
+                prompt = sample.prompt
+                completion = sample.completion
+            }
+        }
+
+        struct Entropies: Decodable {
+            var id: String
+            var snapshot: String
+            var probe: String
+            var settings: [String: String]
+            var provenance: [String: String]
+            var sample_count: Int
+            var rows: [Row]
+        }
+
+        /// Figures by the names of their columns.
+        struct Row: Decodable {
+            var sample: Int
+            var figures: [String: [Double]] = [:]
+
+            private struct Key: CodingKey {
+                var stringValue: String
+                var intValue: Int? { nil }
+                init?(stringValue: String) { self.stringValue = stringValue }
+                init?(intValue: Int) { nil }
+            }
+
+            init(from decoder: any Decoder) throws {
+                let container = try decoder.container(keyedBy: Key.self)
+                sample = try container.decode(Int.self, forKey: Key(stringValue: "sample")!)
+                for key in container.allKeys where key.stringValue != "sample" {
+                    figures[key.stringValue] = try container.decode([Double].self, forKey: key)
+                }
+            }
+
+            func outputs(_ columns: [EntropyColumn]) -> SampleOutputs {
+                SampleOutputs(
+                    sample: sample, values: columns.filter { $0 != .top1 }.map { (figures[$0.name] ?? []).map(Float.init) },
+                    top1: (figures["top1"] ?? []).map { UInt32($0) })
+            }
+        }
 
         struct Contents: Decodable {
             var files: [File]

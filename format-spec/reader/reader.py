@@ -5,6 +5,8 @@
     reader.py STORE check               a complete check; exits 2 when something is wrong, 65 when it refuses the store
     reader.py STORE extract REF DIR     a snapshot's files, into a directory that it makes
     reader.py STORE tensors REF         name, dtype, shape, SHA-256 of the contiguous bytes, file
+    reader.py STORE probes              each probe with its samples, as JSON lines
+    reader.py STORE entropies           each entropy record with its figures, as JSON lines
 
 REF is run@step, a run (its highest step), a tag, or the first digits of a snapshot's id. Nothing in the store is
 changed and no lock is taken: read a store that nobody writes to.
@@ -12,6 +14,7 @@ changed and no lock is taken: read a store that nobody writes to.
 
 import hashlib
 import itertools
+import json
 import math
 import os
 import pathlib
@@ -149,7 +152,9 @@ def generation(path):
 # --- The LMDB environment
 
 TABLES = ["superblock", "blocks", "tensors", "parts", "snapshots", "counts", "steps", "tags", "pins", "sources", "images", "pending"]
+TABLES += ["probes", "probe_names", "probe_chunks", "entropy_records", "output_chunks", "removals"]
 SUPERBLOCK, BLOCKS, TENSORS, PARTS, SNAPSHOTS, COUNTS, STEPS, TAGS, PINS, SOURCES, IMAGES, PENDING = range(1, 13)
+PROBES, PROBE_NAMES, PROBE_CHUNKS, ENTROPY_RECORDS, OUTPUT_CHUNKS, REMOVALS = range(13, 19)
 
 
 def check_key(kind, key):
@@ -160,9 +165,13 @@ def check_key(kind, key):
     elif kind == STEPS:
         require(len(key) >= 10 and key[-9] == 0 and 0 not in key[:-9], "not a run, a zero byte and a step")
         text(key[:-9])
-    elif kind == TAGS:
-        require(1 <= len(key) <= 511 and 0 not in key, "not the name of a tag")
+    elif kind in (TAGS, PROBE_NAMES):
+        require(1 <= len(key) <= 511 and 0 not in key, "not a name")
         text(key)
+    elif kind in (PROBE_CHUNKS, OUTPUT_CHUNKS):
+        require(len(key) == 36, "not an id and a number")
+    elif kind == REMOVALS:
+        require(len(key) == 33 and key[0] in (PROBE_CHUNKS, OUTPUT_CHUNKS), "not a kind of chunks and an id")
     else:
         require(len(key) == (16 if kind == PENDING else 32), f"a key of {len(key)} bytes")
 
@@ -170,7 +179,7 @@ def check_key(kind, key):
 def shown_key(kind, key):
     if kind == STEPS and len(key) > 9:
         return printable(f"{key[:-9].decode(errors='replace')}@{int.from_bytes(key[-8:], 'big')}")
-    if kind in (SUPERBLOCK, TAGS):
+    if kind in (SUPERBLOCK, TAGS, PROBE_NAMES):
         return printable(key.decode(errors="replace"))
     if kind == COUNTS and len(key) == 33 and BLOCKS <= key[0] <= SNAPSHOTS:
         return f"{TABLES[key[0] - 1][:-1]} {key[1:].hex()}"
@@ -203,6 +212,7 @@ def sha256(data):
 # --- Superblock
 
 KNOWN_FEATURES = 0
+HAS_PROBES = 1  # of read_compatible
 
 Superblock = namedtuple("Superblock", "version incompatible read_compatible identifier created depth_limit")
 
@@ -411,6 +421,136 @@ def pending(value):
     fields.end()
     require(pending.tensors or pending.blocks, "names nothing")
     return pending
+
+
+# --- Probes
+
+MOST_PROBE_BYTES, CHUNK = 268435456, 262144
+
+Probe = namedtuple("Probe", "tokenizer samples pieces")
+Sample = namedtuple("Sample", "id tokens supervised prompt completion")
+ProbeSums = namedtuple("ProbeSums", "bytes sample_count token_count supervised_count packed_bytes created")
+
+
+def probe(encoding):
+    fields = Fields(encoding)
+    fields.magic(b"ckptprb1")
+    tokenizer = fields.optional(fields.id)
+    samples = fields.list(lambda: probe_sample(fields), 31)
+    pieces = fields.list(lambda: (fields.u32(), fields.take(fields.u32())), 8)
+    fields.end()
+    require(samples, "no samples")
+    ids = {sample.id for sample in samples}
+    require(len(ids) == len(samples), "two samples have the same id")
+    require(ascending([token for token, _ in pieces]), "pieces are out of order")
+    require({token for token, _ in pieces} <= {token for sample in samples for token in sample.tokens}, "a piece of no token")
+    return Probe(tokenizer, samples, dict(pieces))
+
+
+def probe_sample(fields):
+    id, tokens = fields.str(), fields.list(fields.u32, 4)
+    supervised = fields.list(lambda: (fields.u32(), fields.u32()), 8)
+    sample = Sample(id, tokens, supervised, fields.optional(fields.str), fields.optional(fields.str))
+    require(id, "a sample without an id")
+    require(all(token < 2**31 for token in tokens), f"sample {id}: a token of 2^31 or more")
+    require(supervised, f"sample {id}: nothing is supervised")
+    ends = [1] + [end for _, end in supervised]
+    fine = all(last <= start < end <= len(tokens) for last, (start, end) in zip(ends, supervised))
+    require(fine, f"sample {id}: supervised {supervised} of {len(tokens)} tokens")
+    return sample
+
+
+def supervised_count(sample):
+    return sum(end - start for start, end in sample.supervised)
+
+
+def probe_sums(value):
+    fields = Fields(value)
+    sums = ProbeSums(fields.u64(), fields.u32(), fields.u64(), fields.u64(), fields.u64(), fields.i64())
+    fields.end()
+    return sums
+
+
+# --- Entropy records
+
+COLUMNS = ["entropy", "nll", "top1", "kl_strong_weak", "kl_weak_strong", "ln_c", "hard_negatives"]
+TOP1 = COLUMNS.index("top1")
+
+Entropies = namedtuple(
+    "Entropies", "id snapshot probe settings provenance columns created token_count packed_bytes chunk_count sample_count done"
+)
+
+
+def texts(fields):
+    pairs = fields.list(lambda: (fields.str(), fields.str()), 8)
+    require(all(re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", key) for key, _ in pairs), "a key that is no name")
+    require(ascending([utf8(key) for key, _ in pairs]), "keys are not in ascending order")
+    return dict(pairs)
+
+
+def entropy_record(value):
+    fields = Fields(value)
+    fields.magic(b"ckptent1")
+    snapshot, probe, settings = fields.id(), fields.id(), texts(fields)
+    id = sha256(value[: fields.at])
+    provenance, mask, created = texts(fields), fields.u32(), fields.i64()
+    token_count, packed_bytes, chunk_count, sample_count = fields.u64(), fields.u64(), fields.u32(), fields.u32()
+    done = fields.take((sample_count + 7) // 8)
+    fields.end()
+    require(mask and not mask >> len(COLUMNS), f"columns are {mask:#x}")
+    require(token_count <= 65536 * chunk_count and packed_bytes <= 2**40, "impossible sums")
+    require(re.fullmatch(r"[0-9a-f]{64}", settings.get("weak", "0" * 64)), "weak is no id")
+    bits = [i for i in range(8 * len(done)) if done[i // 8] >> i % 8 & 1]
+    require(not bits or bits[-1] < sample_count, "bits behind the last sample")
+    columns = [k for k in range(len(COLUMNS)) if mask >> k & 1]
+    return Entropies(id, snapshot, probe, settings, provenance, columns, created, token_count, packed_bytes, chunk_count, sample_count, set(bits))
+
+
+def output_chunk(raw, columns):
+    """The parts, each with its figures by column."""
+    fields = Fields(raw)
+    parts = fields.list(lambda: (fields.u32(), fields.u32(), fields.u32()), 12)
+    total = sum(count for *_, count in parts)
+    require(parts, "a chunk without parts")
+    require(fields.left() == 4 * total * len(columns), f"{fields.left()} bytes of figures for {total} tokens")
+    figures = [numpy.frombuffer(fields.take(4 * total), "<u4" if column == TOP1 else "<f4") for column in columns]
+    at, found = 0, []
+    for sample, first, count in parts:
+        found.append((sample, first, [column[at : at + count] for column in figures]))
+        at += count
+    return found
+
+
+def outputs(store, record):
+    """Sample to its figures by column."""
+    found, last = {}, None
+    for raw in store.chunks(OUTPUT_CHUNKS, record.id, record.chunk_count, record.packed_bytes):
+        for sample, first, figures in output_chunk(raw, record.columns):
+            if sample != last or first == 0:
+                require(first == 0 and sample not in found, f"sample {sample} has parts in two places or out of order")
+                found[sample] = figures
+            else:
+                require(len(figures[0]) and first == len(found[sample][0]), f"sample {sample} has parts out of order")
+                found[sample] = [numpy.concatenate(pair) for pair in zip(found[sample], figures)]
+            last = sample
+    require(set(found) == record.done, "other samples than `done` says")
+    require(sum(len(figures[0]) for figures in found.values()) == record.token_count, "another number of tokens than it says")
+    return found
+
+
+def check_outputs(record, found, probe):
+    for index, figures in sorted(found.items()):
+        sample = probe.samples[index]
+        wanted, there = supervised_count(sample), len(figures[0])
+        cut = "max_length" in record.settings
+        require(there == wanted or cut and there < wanted, f"sample {sample.id} has figures of {there} tokens; {wanted} are supervised")
+        for column, values in zip(record.columns, figures):
+            require(numpy.isfinite(values).all(), f"sample {sample.id} has {COLUMNS[column]} that is not finite")
+
+
+def removal(value):
+    require(not value, "a removal with a value")
+    return value
 
 
 # --- Element types
@@ -775,7 +915,8 @@ class Store:
             self.superblock = superblock(self.value(SUPERBLOCK, b"store"))
         except Damaged as error:
             raise Refused(str(error)) from None
-        self.tables |= {kind: self.table(kind) for kind in range(BLOCKS, PENDING + 1)}
+        self.last_kind = REMOVALS if self.superblock.read_compatible & HAS_PROBES else PENDING
+        self.tables |= {kind: self.table(kind) for kind in range(BLOCKS, self.last_kind + 1)}
         self.kept = {}  # raw blocks by id, the latest last
 
     def table(self, kind):
@@ -789,6 +930,8 @@ class Store:
         return table
 
     def keys(self, kind):
+        if kind > self.last_kind:
+            return []
         with self.transaction.cursor(self.tables[kind]) as cursor:
             return list(cursor.iternext(keys=True, values=False))
 
@@ -811,11 +954,52 @@ class Store:
             if kind == SNAPSHOTS:
                 require(sha256(value[MANIFEST:]) == key, "its hash is not its id")
             record = READ[kind](value)
+            if kind == ENTROPY_RECORDS:
+                require(record.id == key, "its hash is not its id")
             if kind == SOURCES:
                 require(sha256(utf8(record.path)) == key, "the key is not the hash of its path")
             return record
         except Damaged as error:
             raise Damaged(f"{TABLES[kind - 1]} {shown_key(kind, key)}: {error}") from None
+
+    def chunks(self, kind, id, count, packed_bytes):
+        """The raw bytes of the chunks of a probe or an entropy record. `count` is None where only the bytes are known."""
+        number, packed = 0, 0
+        with self.transaction.cursor(self.tables[kind]) as cursor:
+            cursor.set_range(id)
+            for key in cursor.iternext(keys=True, values=False):
+                if not key.startswith(id):
+                    break
+                require(key == id + number.to_bytes(4, "big"), f"chunk {number} is missing")
+                chunk = self.read(kind, key)
+                require(not chunk.base_ids, f"chunk {number} has a base")
+                yield unpack(chunk)
+                number, packed = number + 1, packed + chunk.length
+        require(count in (None, number), f"{number} of {count} chunks")
+        require(packed == packed_bytes, f"{packed} of {packed_bytes} packed bytes")
+
+    def probe(self, id):
+        where, sums = f"probes {id.hex()}", self.read(PROBES, id)
+        try:
+            encoding = b""
+            for raw in self.chunks(PROBE_CHUNKS, id, None, sums.packed_bytes):
+                require(len(encoding) % CHUNK == 0 and len(encoding) < MOST_PROBE_BYTES, "chunks of wrong lengths")
+                encoding += raw
+            require(sha256(encoding) == id, "its hash is not its id")
+            found = probe(encoding)
+            tokens = [len(sample.tokens) for sample in found.samples]
+            supervised = sum(supervised_count(sample) for sample in found.samples)
+            counts = (len(encoding), len(found.samples), sum(tokens), supervised)
+            require(sums[:4] == counts, f"says (bytes, samples, tokens, supervised) {sums[:4]}, but they are {counts}")
+            return found
+        except Damaged as error:
+            raise type(error)(f"{where}: {error}") from None
+
+    def outputs(self, record):
+        try:
+            return outputs(self, record)
+        except Damaged as error:
+            raise type(error)(f"entropy_records {record.id.hex()}: {error}") from None
 
     def block(self, id):
         """The raw bytes of a block."""
@@ -963,7 +1147,8 @@ class Store:
 
 READ = {
     BLOCKS: packed_block, TENSORS: stored_tensor, PARTS: part, SNAPSHOTS: snapshot, COUNTS: count, STEPS: step, TAGS: tag,
-    PINS: time, SOURCES: source, IMAGES: time, PENDING: pending,
+    PINS: time, SOURCES: source, IMAGES: time, PENDING: pending, PROBES: probe_sums,
+    PROBE_NAMES: tag, PROBE_CHUNKS: packed_block, ENTROPY_RECORDS: entropy_record, OUTPUT_CHUNKS: packed_block, REMOVALS: removal,
 }  # fmt: skip
 
 
@@ -990,14 +1175,15 @@ def check(store):
 
     if store.keys(SUPERBLOCK) != [b"store"]:
         problems.append("superblock: has other records")
-    for kind in range(BLOCKS, PENDING + 1):
+    for kind in range(BLOCKS, REMOVALS + 1):
         records[kind] = {}
         for key in store.keys(kind):
             record = attempt(store.read, kind, key)
             if record is None:
                 unread.add(kind)
             else:
-                records[kind][key] = record._replace(payload=None) if kind == BLOCKS else record
+                is_packed = kind in (BLOCKS, PROBE_CHUNKS, OUTPUT_CHUNKS)
+                records[kind][key] = record._replace(payload=None) if is_packed else record
     blocks, tensors, parts, snapshots = (records[kind] for kind in (BLOCKS, TENSORS, PARTS, SNAPSHOTS))
 
     # What cannot be read, and why; then what needs it.
@@ -1047,6 +1233,7 @@ def check(store):
                 problems.append(f"{TABLES[kind - 1]} {shown_key(kind, key)}: snapshot {named.hex()} is missing or damaged")
 
     problems += check_counts(records, unread)
+    problems += check_probes(store, records, attempt)
     for id in records[IMAGES]:
         if id in snapshots and os.path.isdir(os.path.join(store.path, "images", id.hex())):
             attempt(check_image, store, id)
@@ -1108,6 +1295,37 @@ def check_counts(records, unread):
     return problems
 
 
+def check_probes(store, records, attempt):
+    problems, probes = [], {}
+    for name, id in records[PROBE_NAMES].items():
+        if id not in records[PROBES]:
+            problems.append(f"probe_names {shown_key(PROBE_NAMES, name)}: there is no such probe")
+    for id in records[PROBES]:
+        if id not in records[PROBE_NAMES].values():
+            problems.append(f"probes {id.hex()}: has no name")
+        probes[id] = attempt(store.probe, id)
+    for id, record in records[ENTROPY_RECORDS].items():
+        where = f"entropy_records {id.hex()}"
+        named = [record.snapshot] + [bytes.fromhex(weak) for key, weak in record.settings.items() if key == "weak"]
+        problems += [f"{where}: there is no snapshot {snapshot.hex()}" for snapshot in named if snapshot not in records[SNAPSHOTS]]
+        if record.probe not in records[PROBES]:
+            problems.append(f"{where}: there is no probe {record.probe.hex()}")
+        found, probe = attempt(store.outputs, record), probes.get(record.probe)
+        if probe and record.sample_count != len(probe.samples):
+            problems.append(f"{where}: of {record.sample_count} samples, but its probe has {len(probe.samples)}")
+        elif probe and found is not None:
+            try:
+                check_outputs(record, found, probe)
+            except Damaged as error:
+                problems.append(f"{where}: {error}")
+    for kind, owners in (PROBE_CHUNKS, PROBES), (OUTPUT_CHUNKS, ENTROPY_RECORDS):
+        gone = {key[1:] for key in records[REMOVALS] if key[0] == kind}
+        problems += [f"removals: {id.hex()} is in {TABLES[owners - 1]}" for id in gone & set(records[owners])]
+        strays = {key[:32] for key in records[kind]} - gone - set(store.keys(owners))
+        problems += [f"{TABLES[kind - 1]} {id.hex()}: belong to nothing" for id in strays]
+    return problems
+
+
 def check_image(store, id):
     root, where = os.path.join(store.path, "images", id.hex()), f"images {id.hex()}"
     files, _ = store.files(id)
@@ -1130,8 +1348,30 @@ def check_image(store, id):
 # --- The command line
 
 
+def probe_json(store, name):
+    id = store.read(PROBE_NAMES, name)
+    probe = store.probe(id)
+    return {
+        "name": text(name), "id": id.hex(), "tokenizer": probe.tokenizer and probe.tokenizer.hex(),
+        "samples": [sample._asdict() for sample in probe.samples],
+        "pieces": {str(token): piece.hex() for token, piece in probe.pieces.items()},
+    }  # fmt: skip
+
+
+def entropies_json(store, record):
+    found = store.outputs(record)
+    return {
+        "id": record.id.hex(), "snapshot": record.snapshot.hex(), "probe": record.probe.hex(), "settings": record.settings,
+        "provenance": record.provenance, "sample_count": record.sample_count,
+        "rows": [
+            {"sample": sample} | {COLUMNS[column]: values.tolist() for column, values in zip(record.columns, found[sample])}
+            for sample in sorted(found)
+        ],
+    }  # fmt: skip
+
+
 def main(arguments):
-    shapes = {"ls": 2, "check": 2, "extract": 4, "tensors": 3}
+    shapes = {"ls": 2, "check": 2, "extract": 4, "tensors": 3, "probes": 2, "entropies": 2}
     if len(arguments) < 2 or shapes.get(arguments[1]) != len(arguments):
         print(__doc__, file=sys.stderr)
         return 64
@@ -1152,6 +1392,12 @@ def main(arguments):
                 marks = dropped + tags.get(id, []) + ["pinned"] * (id in store.keys(PINS))
                 counts = f"{record.file_count} files  {record.tensor_count} tensors  {record.raw_bytes} bytes"
                 print("  ".join([shown_key(STEPS, key), id.hex(), counts, *marks]))
+        elif arguments[1] == "probes":
+            for name in store.keys(PROBE_NAMES):
+                print(json.dumps(probe_json(store, name)))
+        elif arguments[1] == "entropies":
+            for id in store.keys(ENTROPY_RECORDS):
+                print(json.dumps(entropies_json(store, store.read(ENTROPY_RECORDS, id))))
         elif arguments[1] == "extract":
             for name in store.extract(store.find(arguments[2]), arguments[3]):
                 print(f"the {name} part was dropped", file=sys.stderr)

@@ -154,6 +154,18 @@ def extracted(name, refs):
         equal(rows, wanted["tensors"], f"tensors of {ref}")
 
 
+def probes(name, wanted):
+    code, output = run(GOLDEN / name, "probes")
+    expect(code == 0, output)
+    found = [json.loads(line) for line in output.splitlines()]
+    equal(found, wanted["probes"], "probes")
+    code, output = run(GOLDEN / name, "entropies")
+    expect(code == 0, output)
+    found = [json.loads(line) for line in output.splitlines()]
+    equal(found, wanted["entropies"], "entropy records")
+    return f"{len(wanted['probes'])} probes, {len(wanted['entropies'])} entropy records"
+
+
 def contents(root):
     """What is in a directory, as expected.json has it."""
     found = []
@@ -181,6 +193,7 @@ def main():
     tests = [("the table of the grid", grid_table, ()), ("the worked example", worked_example, ())]
     tests += [("packed blocks", packed_blocks, ())] if BLOCKS.exists() else []
     tests += [(name, whole, (name, refs)) for name, refs in expected["stores"].items()]
+    tests += [(f"{name}, its probes", probes, (name, wanted)) for name, wanted in expected["probes"].items()]
     tests += [(name, broken, (name, wanted)) for name, wanted in expected["broken"].items()]
     before = sorted(GOLDEN.rglob("*"))
     failed = 0

@@ -2,7 +2,8 @@
 
     make_golden_stores.py CKPT_BINARY OUTPUT_DIRECTORY SET
 
-SET is `first` (all but the stores of differences) or `deltas` (those). A set is added to what is in the output
+SET is `first` (all but those of the other sets), `deltas` (stores of differences) or `probes` (stores of probes and entropy
+records). A set is added to what is in the output
 directory; a store that is there already is never written again.
 
 Needs numpy and what format-spec/reader/requirements.txt names. What is expected of files and tensors is computed from
@@ -312,15 +313,16 @@ def main():
     before = json.loads(described.read_text()) if described.exists() else {"stores": {}, "broken": {}}
     WORK.mkdir()
     try:
-        made = {"stores": {}, "broken": {}}
+        made = {"stores": {}, "broken": {}, "probes": {}}
         target = WORK / "made"
         target.mkdir()
-        {"first": make_first, "deltas": make_deltas}[sys.argv[3]](binary, target, made)
+        {"first": make_first, "deltas": make_deltas, "probes": make_probes}[sys.argv[3]](binary, target, made)
         verify(target, made)
         for kind, stores in made.items():
             for name, what in stores.items():
-                shutil.copytree(target / name, output / name)  # fails when it is there
-                before[kind][name] = what
+                if kind != "probes":
+                    shutil.copytree(target / name, output / name)  # fails when it is there
+                before.setdefault(kind, {})[name] = what
         described.write_text(json.dumps(before, indent=1, ensure_ascii=True) + "\n")
     finally:
         shutil.rmtree(WORK)
@@ -402,6 +404,191 @@ def make_deltas(binary, output, expected):
         records.put(reader.SUPERBLOCK, b"store", value[:52] + b"\3" + value[53:])  # depth_limit
     causes = [f"blocks {hexes[depth]}: depth {depth} is beyond the limit of 3" for depth in (4, 5)]
     broken("v1-deltas-too-deep", range(4, 6), [hexes[4], hexes[5], "limit"], causes)
+
+
+# --- Probes and entropy records. Encoded here, from the document, and by ckpt, so that each reads what the other wrote.
+
+
+def string(text):
+    data = text.encode()
+    return struct.pack("<I", len(data)) + data
+
+
+def optional(data):
+    return b"\0" if data is None else b"\1" + data
+
+
+def listed(items):
+    return struct.pack("<I", len(items)) + b"".join(items)
+
+
+def encoded_probe(probe):
+    u32 = lambda number: struct.pack("<I", number)  # noqa: E731
+    samples = [
+        string(sample["id"]) + listed([u32(token) for token in sample["tokens"]])
+        + listed([u32(start) + u32(end) for start, end in sample["supervised"]])
+        + b"".join(optional(None if sample[key] is None else string(sample[key])) for key in ("prompt", "completion"))
+        for sample in probe["samples"]
+    ]  # fmt: skip
+    pieces = sorted((int(token), bytes.fromhex(piece)) for token, piece in probe["pieces"].items())
+    tokenizer = optional(probe["tokenizer"] and bytes.fromhex(probe["tokenizer"]))
+    return b"ckptprb1" + tokenizer + listed(samples) + listed([u32(token) + u32(len(piece)) + piece for token, piece in pieces])
+
+
+def raw_chunk(raw, element):
+    """Codec 0."""
+    return struct.pack("<BBBBIII", 0, element, 0, 0, len(raw), len(raw), 0) + raw
+
+
+def put_probe(records, probe, created=1):
+    encoding = encoded_probe(probe)
+    id = hashlib.sha256(encoding).digest()
+    chunks = [raw_chunk(encoding[at : at + reader.CHUNK], reader.U8) for at in range(0, len(encoding), reader.CHUNK)]
+    for number, chunk in enumerate(chunks):
+        records.put(reader.PROBE_CHUNKS, id + struct.pack(">I", number), chunk)
+    samples = probe["samples"]
+    tokens, supervised = sum(len(sample["tokens"]) for sample in samples), sum(supervised_tokens(sample) for sample in samples)
+    sums = (len(encoding), len(samples), tokens, supervised, sum(map(len, chunks)), created)
+    records.put(reader.PROBES, id, struct.pack("<QIQQQq", *sums))
+    records.put(reader.PROBE_NAMES, probe["name"].encode(), id)
+    return id
+
+
+def supervised_tokens(sample):
+    return sum(end - start for start, end in sample["supervised"])
+
+
+def encoded_key(record):
+    settings = listed([string(key) + string(record["settings"][key]) for key in sorted(record["settings"])])
+    return b"ckptent1" + bytes.fromhex(record["snapshot"]) + bytes.fromhex(record["probe"]) + settings
+
+
+def put_record(records, record, groups, created=1):
+    """`groups`: for each chunk, its parts: row, first token, number of tokens."""
+    names = [name for name in reader.COLUMNS if name in record["rows"][0]]
+    key = encoded_key(record)
+    id, size, tokens = hashlib.sha256(key).digest(), 0, 0
+    for number, parts in enumerate(groups):
+        raw = listed([struct.pack("<III", row["sample"], first, count) for row, first, count in parts])
+        for name in names:
+            for row, first, count in parts:
+                values = row[name][first : first + count]
+                raw += struct.pack(f"<{count}{'I' if name == 'top1' else 'f'}", *values)
+        tokens += sum(count for *_, count in parts)
+        chunk = raw_chunk(raw, 12)
+        size += len(chunk)
+        records.put(reader.OUTPUT_CHUNKS, id + struct.pack(">I", number), chunk)
+    done = bytearray((record["sample_count"] + 7) // 8)
+    for row in record["rows"]:
+        done[row["sample"] // 8] |= 1 << row["sample"] % 8
+    provenance = listed([string(key) + string(record["provenance"][key]) for key in sorted(record["provenance"])])
+    mask = sum(1 << reader.COLUMNS.index(name) for name in names)
+    rest = struct.pack("<IqQQII", mask, created, tokens, size, len(groups), record["sample_count"]) + done
+    records.put(reader.ENTROPY_RECORDS, id, key + provenance + rest)
+    return id
+
+
+def figures(sample, names, count):
+    row = {"sample": sample}
+    for name in names:
+        values = random.integers(0, 32000, count) if name == "top1" else random.gamma(1, 1, count).astype("<f4")
+        row[name] = values.tolist()
+    return row
+
+
+def probe_sample(id, tokens, supervised, prompt=None, completion=None):
+    return {"id": id, "tokens": tokens, "supervised": supervised, "prompt": prompt, "completion": completion}
+
+
+def make_probes(binary, output, expected):
+    ckpt, ingest = runner(binary, "dense")
+    base = WORK / "base"
+    ckpt(base, "init")
+    refs = {}
+    for step in (1, 2):
+        checkpoint = Checkpoint(f"steps/checkpoint-{step}")
+        checkpoint.safetensors("model.safetensors", {"w": ("F32", [4, 4], random.normal(0, 1, 16).astype("<f4").tobytes())})
+        ingest(base, checkpoint, "run", step)
+        refs[f"run@{step}"] = checkpoint.expected()
+    with reader_of(base) as opened:
+        one, two = (opened.find(f"run@{step}") for step in (1, 2))
+
+    # By ckpt: a probe of tokens, and an entropy record of two columns.
+    lines = [([int(token) for token in random.integers(0, 32000, random.integers(2, 30))], f"q{index}") for index in range(12)]
+    samples = [probe_sample(id, tokens, [[len(tokens) // 2, len(tokens)]]) for tokens, id in lines]
+    rows = [json.dumps({"id": s["id"], "input_ids": s["tokens"], "completion_start": s["supervised"][0][0]}) for s in samples]
+    (WORK / "probe.jsonl").write_text("\n".join(rows))
+    ckpt(base, "probe", "add", "tokens", WORK / "probe.jsonl")
+    tokens = {"name": "tokens", "tokenizer": None, "samples": samples, "pieces": {}}
+    tokens["id"] = hashlib.sha256(encoded_probe(tokens)).hexdigest()
+    head = {"provenance": {"program": "golden", "device": "none"}, "settings": {"precision": "fp32"}}
+    by_ckpt = {"snapshot": one.hex(), "probe": tokens["id"], **head, "sample_count": len(samples)}
+    by_ckpt["rows"] = [figures(i, ["entropy", "top1"], supervised_tokens(sample)) for i, sample in enumerate(samples)]
+    by_ckpt["id"] = hashlib.sha256(encoded_key(by_ckpt)).hexdigest()
+    imported = [json.dumps(head)] + [
+        json.dumps({"id": samples[row["sample"]]["id"], "entropy": row["entropy"], "top1": row["top1"]}) for row in by_ckpt["rows"]
+    ]
+    (WORK / "outputs.jsonl").write_text("\n".join(imported))
+    ckpt(base, "entropy", "run@1", "--probe", "tokens", "--import", WORK / "outputs.jsonl")
+    compact(base)
+
+    # With py-lmdb: a probe with everything, under two names, and a record of every column that is not finished.
+    text = {
+        "name": "text", "tokenizer": hashlib.sha256(b"tokenizer").hexdigest(),
+        "samples": [
+            probe_sample("a", [1, 15, 16, 2], [[2, 4]], "2 + 2", " = 4"),
+            probe_sample("caf\u00e9", [1, 300, 15, 16, 31999, 2], [[1, 2], [4, 6]], None, "\U0001f600"),
+            probe_sample("7", [5] * 9, [[1, 9]], "", ""),
+        ],
+        "pieces": {"1": b"<s>".hex(), "15": b"2".hex(), "31999": b"\xc3".hex()},
+    }  # fmt: skip
+    text["id"] = hashlib.sha256(encoded_probe(text)).hexdigest()
+    again = text | {"name": "text again"}
+    record = {
+        "snapshot": two.hex(), "probe": text["id"], "settings": {"max_length": "6", "weak": one.hex(), "lambda": "0.42"},
+        "provenance": {}, "sample_count": 3, "rows": [figures(1, reader.COLUMNS, 2), figures(2, reader.COLUMNS, 5)],
+    }  # fmt: skip
+    record["id"] = hashlib.sha256(encoded_key(record)).hexdigest()
+    first, second = record["rows"]
+    # The second sample of the record is cut in two by the end of the first chunk.
+    groups = [[(second, 0, 3)], [(second, 3, 2), (first, 0, 2)]]
+    gone = hashlib.sha256(b"gone").digest()
+
+    def add(records):
+        put_probe(records, text)
+        put_probe(records, again)
+        put_record(records, record, groups)
+        # What a killed removal leaves behind.
+        records.put(reader.REMOVALS, bytes([reader.OUTPUT_CHUNKS]) + gone, b"")
+        records.put(reader.OUTPUT_CHUNKS, gone + struct.pack(">I", 0), raw_chunk(struct.pack("<IIII", 1, 0, 0, 0), 12))
+
+    with edited(base, output / "v1-probes") as records:
+        add(records)
+    expected["stores"]["v1-probes"] = refs
+    expected["probes"]["v1-probes"] = {
+        "probes": sorted([tokens, text, again], key=lambda probe: probe["name"]),
+        "entropies": sorted([by_ckpt, record], key=lambda record: record["id"]),
+    }
+
+    def broken(name, words, found):
+        expected["broken"][name] = {"exit": 2, "words": words, "reader": found, "readable": refs}
+
+    with edited(base, output / "v1-probes-other-token") as records:
+        add(records)
+        key = bytes.fromhex(text["id"]) + bytes(4)
+        records.put(reader.PROBE_CHUNKS, key, records.get(reader.PROBE_CHUNKS, key).replace(b"2 + 2", b"2 + 3"))
+    broken("v1-probes-other-token", [text["id"], "text", "does not match its id"], [text["id"], "its hash is not its id"])
+    with edited(base, output / "v1-probes-missing-weak") as records:
+        add(records)
+        other = record | {"settings": {"weak": gone.hex()}}
+        row = figures(0, ["nll"], 2)
+        id = put_record(records, other | {"rows": [row]}, [[(row, 0, 2)]]).hex()
+    broken("v1-probes-missing-weak", [id, gone.hex(), "missing"], [id, f"there is no snapshot {gone.hex()}"])
+    with edited(base, output / "v1-probes-short-sample") as records:
+        add(records)
+        row = figures(1, ["entropy"], 2)
+        id = put_record(records, record | {"settings": {}, "rows": [row]}, [[(row, 0, 2)]]).hex()
+    broken("v1-probes-short-sample", [id, "caf\u00e9", "3 are supervised"], [id, "caf\u00e9", "3 are supervised"])
 
 
 def make_first(binary, output, expected):
