@@ -72,6 +72,10 @@ let package = Package(
             name: "ckpt-bench", dependencies: ["BlockCodec", "CheckpointStore", "CheckpointDiff", "CKernels"],
             path: "tools/benchmarks/micro", swiftSettings: settings),
 
+        .executableTarget(
+            name: "ckpt-tokenize", dependencies: ["LanguageModel"], path: "tools/reference/tokenizers",
+            exclude: ["make.py", "check.py", "texts.py"], swiftSettings: settings),
+
         .target(
             name: "TestSupport", dependencies: ["TensorFormats"], path: "Tests/TestSupport",
             swiftSettings: settings),
