@@ -74,6 +74,10 @@ let package = Package(
             dependencies: ["BlockCodec", "CheckpointStore", "CheckpointDiff", "LanguageModel", "TensorFormats", "CKernels"],
             path: "tools/benchmarks/micro", swiftSettings: settings),
 
+        .executableTarget(
+            name: "ckpt-tokenize", dependencies: ["LanguageModel"], path: "tools/reference/tokenizers",
+            exclude: ["make.py", "check.py", "texts.py"], swiftSettings: settings),
+
         .target(
             name: "TestSupport", dependencies: ["TensorFormats"], path: "Tests/TestSupport",
             swiftSettings: settings),

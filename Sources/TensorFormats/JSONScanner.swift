@@ -3,7 +3,7 @@
 /// As strict as serde_json, whose verdict decides what a safetensors header is: UTF-8 checked, no control
 /// characters in strings, no lone surrogates, no numbers that a Double cannot hold, and nesting below 128.
 /// Every method reads each byte a constant number of times.
-struct JSONScanner {
+package struct JSONScanner {
     /// Arrays and objects that may be open at once.
     static let maximumDepth = 127
 
@@ -13,16 +13,16 @@ struct JSONScanner {
     /// Where the text starts in the file, for errors.
     private let origin: UInt64
     /// Bytes read so far.
-    private(set) var position = 0
+    package private(set) var position = 0
     private var depth = 0
 
-    init(_ text: UnsafeBufferPointer<UInt8>, path: String, origin: UInt64 = 0) {
+    package init(_ text: UnsafeBufferPointer<UInt8>, path: String, origin: UInt64 = 0) {
         self.text = text
         self.path = path
         self.origin = origin
     }
 
-    func failure(_ reason: String, tensor: String? = nil, at place: Int? = nil) -> FormatError {
+    package func failure(_ reason: String, tensor: String? = nil, at place: Int? = nil) -> FormatError {
         FormatError(
             .malformed, path: path, tensor: tensor, byte: origin + UInt64(place ?? position), "invalid JSON: \(reason)")
     }
@@ -30,7 +30,7 @@ struct JSONScanner {
     // MARK: Structure
 
     /// The first byte of the next token, not consumed; nil at the end.
-    mutating func peek() -> UInt8? {
+    package mutating func peek() -> UInt8? {
         while position < text.count {
             switch text[position] {
             case 0x20, 0x09, 0x0a, 0x0d: position += 1
@@ -41,7 +41,7 @@ struct JSONScanner {
     }
 
     /// Consumes the bracket that opens an array or an object.
-    mutating func open(_ bracket: UInt8) throws(FormatError) {
+    package mutating func open(_ bracket: UInt8) throws(FormatError) {
         guard peek() == bracket else { throw failure("expected \"\(Character(UnicodeScalar(bracket)))\"") }
         guard depth < JSONScanner.maximumDepth else {
             throw failure("nested deeper than \(JSONScanner.maximumDepth) levels")
@@ -54,7 +54,7 @@ struct JSONScanner {
     /// bracket came instead and was consumed.
     ///
     /// - Parameter first: true before the first element; the method sets it to false.
-    mutating func next(before close: UInt8, first: inout Bool) throws(FormatError) -> Bool {
+    package mutating func next(before close: UInt8, first: inout Bool) throws(FormatError) -> Bool {
         defer { first = false }
         guard let byte = peek() else { throw failure("the text ends inside an array or object") }
         if byte == close {
@@ -69,19 +69,20 @@ struct JSONScanner {
     }
 
     /// A member's name and the colon after it.
-    mutating func key() throws(FormatError) -> String {
+    package mutating func key() throws(FormatError) -> String {
         let name = try string()
         try colon()
         return name
     }
 
-    private mutating func colon() throws(FormatError) {
+    /// The colon between a member's name and its value.
+    package mutating func colon() throws(FormatError) {
         guard peek() == UInt8(ascii: ":") else { throw failure("expected a colon") }
         position += 1
     }
 
     /// Consumes a whole word such as `true`.
-    mutating func literal(_ word: StaticString) throws(FormatError) {
+    package mutating func literal(_ word: StaticString) throws(FormatError) {
         _ = peek()
         let length = word.utf8CodeUnitCount
         guard text.count - position >= length,
@@ -91,12 +92,12 @@ struct JSONScanner {
     }
 
     /// Refuses anything but white space after the value.
-    mutating func finish() throws(FormatError) {
+    package mutating func finish() throws(FormatError) {
         guard peek() == nil else { throw failure("trailing characters") }
     }
 
     /// Reads past one value of any kind, checking it, in no memory.
-    mutating func skipValue() throws(FormatError) {
+    package mutating func skipValue() throws(FormatError) {
         switch peek() {
         case UInt8(ascii: "{"):
             try open(UInt8(ascii: "{"))
@@ -121,14 +122,14 @@ struct JSONScanner {
     // MARK: Numbers
 
     /// A number, exact where it is an integer of 64 bits.
-    enum Number: Equatable {
+    package enum Number: Equatable {
         case unsigned(UInt64)
         /// Below zero.
         case signed(Int64)
         case double(Double)
     }
 
-    mutating func number() throws(FormatError) -> Number {
+    package mutating func number() throws(FormatError) -> Number {
         let lead = peek()
         let start = position
         let negative = lead == UInt8(ascii: "-")
@@ -183,7 +184,7 @@ struct JSONScanner {
 
     // MARK: Strings
 
-    mutating func string() throws(FormatError) -> String {
+    package mutating func string() throws(FormatError) -> String {
         try openString()
         let start = position
         try scanPlain()
@@ -200,6 +201,21 @@ struct JSONScanner {
         }
         position += 1
         return String(decoding: bytes, as: UTF8.self)
+    }
+
+    /// Appends a string's bytes to `arena`: one copy, and no object for it.
+    package mutating func appendString(to arena: inout [UInt8]) throws(FormatError) {
+        try openString()
+        var plain = position
+        try scanPlain()
+        arena.append(contentsOf: UnsafeBufferPointer(rebasing: text[plain..<position]))
+        while text[position] != UInt8(ascii: "\"") {
+            arena.append(contentsOf: UTF8.encode(try escape())!)
+            plain = position
+            try scanPlain()
+            arena.append(contentsOf: UnsafeBufferPointer(rebasing: text[plain..<position]))
+        }
+        position += 1
     }
 
     private mutating func skipString() throws(FormatError) {
