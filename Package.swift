@@ -36,10 +36,6 @@ let package = Package(
         .systemLibrary(
             name: "CXXHash", pkgConfig: "libxxhash",
             providers: [.apt(["libxxhash-dev"]), .brew(["xxhash"])]),
-        // The dense products of forward passes.
-        .systemLibrary(
-            name: "COpenBLAS", pkgConfig: "openblas",
-            providers: [.apt(["libopenblas-dev"]), .brew(["openblas"])]),
         .target(name: "CKernels"),
 
         .target(name: "LMDB", dependencies: ["CLMDB", "CKernels"], swiftSettings: settings),
@@ -58,7 +54,7 @@ let package = Package(
             name: "CheckpointDiff", dependencies: ["CheckpointStore", "TensorFormats", "CKernels"],
             swiftSettings: settings),
         .target(
-            name: "LanguageModel", dependencies: ["CheckpointStore", "TensorFormats", "CKernels", "COpenBLAS"],
+            name: "LanguageModel", dependencies: ["CheckpointStore", "TensorFormats", "CKernels"],
             swiftSettings: settings),
         .target(name: "WeakTraining", swiftSettings: settings),
         .executableTarget(

@@ -23,7 +23,7 @@ need_swift() {
 # Installs the Debian or Ubuntu packages named that are missing.
 need_packages() {
     command -v dpkg-query >/dev/null 2>&1 || {
-        echo "This is not Debian or Ubuntu: install LMDB, zstd, xxHash and OpenBLAS (with headers) and pkg-config yourself." >&2
+        echo "This is not Debian or Ubuntu: install LMDB, zstd and xxHash (with headers) and pkg-config yourself." >&2
         return 0
     }
     local missing=()
@@ -38,4 +38,4 @@ need_packages() {
     DEBIAN_FRONTEND=noninteractive "${sudo[@]}" apt-get install -y -qq "${missing[@]}" >/dev/null
 }
 
-build_packages=(liblmdb-dev libzstd-dev libxxhash-dev libopenblas-dev pkg-config)
+build_packages=(liblmdb-dev libzstd-dev libxxhash-dev pkg-config)

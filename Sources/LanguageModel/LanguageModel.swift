@@ -58,12 +58,10 @@ public struct LanguageModel: Sendable {
         let scored = min(tokens, Scorer.tileRows)
         let floats =
             tokens * (architecture.width + architecture.projections) + chunk * architecture.chunkColumns
-            + scored * (architecture.width + Scorer.tileTokens) + 64 * longest + DenseProduct.panelFloats
-        return 4 * floats + LanguageModel.productBytes
+            + scored * (architecture.width + Scorer.tileTokens) + DenseProduct.panelFloats
+            + longest * (ForwardPass.queryRows + 2 * architecture.headSize)
+        return 4 * floats
     }
-
-    /// What BLAS takes for itself on each thread.
-    private static let productBytes = 32 << 20
 
     /// All logits of one sequence, (tokens.count, vocabularySize), row by row: for tests and a look at single tokens.
     public func logits(_ tokens: [Int32]) throws(LanguageModelError) -> [Float] {

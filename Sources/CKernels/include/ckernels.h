@@ -10,6 +10,7 @@
 #include "delta_kernels.h"
 #include "diff_kernels.h"
 #include "forward_kernels.h"
+#include "product_kernels.h"
 #include "platform.h"
 #include "sha256.h"
 

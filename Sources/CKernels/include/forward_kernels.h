@@ -5,7 +5,7 @@
 #include <stdint.h>
 
 /* What a forward pass does beside dense products. Matrices are row-major; `stride` counts floats from row to row.
-   exp is good to 2 ulp, sums are single precision over eight lanes, or double where it says so. */
+   exp is good to 2 ulp, sums are single precision over the lanes of a vector, or double where it says so. */
 
 /* Words of 16 bits to floats, exactly. */
 typedef void ck_widen_fn(const void *words, size_t count, float *out);
@@ -80,6 +80,9 @@ typedef struct ck_forward_kernels {
 } ck_forward_kernels;
 
 const ck_forward_kernels *ck_portable_forward_kernels(void);
+/* NULL where this processor does not run them. */
+const ck_forward_kernels *ck_avx2_forward_kernels(void);
+const ck_forward_kernels *ck_avx512_forward_kernels(void);
 /* The fastest this processor runs. */
 const ck_forward_kernels *ck_active_forward_kernels(void);
 

@@ -9,6 +9,8 @@ protocol Architecture: Sendable {
     var width: Int { get }
     /// Columns of queries, keys and values.
     var projections: Int { get }
+    /// Columns of one head.
+    var headSize: Int { get }
     var layerCount: Int { get }
     /// (V, D): logits are the last norm's output times this, transposed.
     var head: Linear { get }

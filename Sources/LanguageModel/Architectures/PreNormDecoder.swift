@@ -73,6 +73,7 @@ protocol PreNormArchitecture: Architecture {
 extension PreNormArchitecture {
     var width: Int { decoder.config.hiddenSize }
     var projections: Int { SelfAttention.projections(decoder.config) }
+    var headSize: Int { decoder.config.headSize }
     var layerCount: Int { decoder.layers.count }
     var head: Linear { decoder.head }
     var chunkColumns: Int { decoder.config.chunkColumns }

@@ -1,5 +1,4 @@
 internal import CKernels
-internal import COpenBLAS
 
 /// Where the heads of queries, keys and values lie in a row of projections, and how they attend.
 struct AttentionHeads: Sendable {
@@ -38,61 +37,70 @@ struct AttentionHeads: Sendable {
 }
 
 extension ForwardPass {
-    /// Queries that are scored together: their scores against a few hundred keys stay in the cache.
-    private static let queryRows = 64
+    /// Queries that are scored together: two tiles of the product kernel, so that few keys past the last they see are scored.
+    static let queryRows = 28
 
     /// Causal attention within each sequence, for the queries of rows `rows`.
+    ///
+    /// Keys and values of a head are packed once for all queries and all heads that share them.
     ///
     /// - Parameters:
     ///   - window: positions a token sees, itself included; nil: all before it.
     ///   - out: (rows, count * size)
-    /// - Complexity: O(rows * keys seen * heads * size); memory for 64 times the keys of a sequence.
+    /// - Complexity: O(rows * keys seen * heads * size); memory for the keys and values of one head, and for 28 rows of scores.
     func attend(_ heads: AttentionHeads, window: Int?, rows: Range<Int>, into out: Matrix) {
         let group = heads.count / heads.keyCount
         for sequence in batch.sequences where sequence.overlaps(rows) {
-            let part = sequence.clamped(to: rows)
-            var start = part.lowerBound
-            while start < part.upperBound {
-                let queries = start..<min(start + ForwardPass.queryRows, part.upperBound)
-                let firstKey = max(sequence.lowerBound, window.map { queries.lowerBound - $0 + 1 } ?? sequence.lowerBound)
-                let keys = firstKey..<queries.upperBound
-                let scores = scores.matrix(queries.count, keys.count)
-                for head in 0..<heads.count {
-                    let keyHead = head / group
-                    score(heads, head, keyHead, queries, keys, into: scores)
-                    for (index, query) in queries.enumerated() {
-                        let first = window.map { max(firstKey, query - $0 + 1) - firstKey } ?? 0
-                        kernels.softmax(
-                            scores.row(index), first, query + 1 - firstKey, keys.count, heads.scale)
+            let queries = sequence.clamped(to: rows)
+            let first = max(sequence.lowerBound, window.map { queries.lowerBound - $0 + 1 } ?? sequence.lowerBound)
+            let keys = first..<queries.upperBound
+            for keyHead in 0..<heads.keyCount {
+                let packed = pack(heads, keyHead, keys)
+                for head in keyHead * group..<(keyHead + 1) * group {
+                    for tile in Parts.of(queries, atMost: ForwardPass.queryRows) {
+                        let places = tile.lowerBound - rows.lowerBound..<tile.upperBound - rows.lowerBound
+                        attend(heads, head, tile, keys, packed, window, out[rows: places])
                     }
-                    mix(heads, head, keyHead, scores, queries, keys, rows.lowerBound, into: out)
                 }
-                start = queries.upperBound
             }
         }
     }
 
-    /// scores (queries, keys) = Q K^T of one head.
-    private func score(
-        _ heads: AttentionHeads, _ head: Int, _ keyHead: Int, _ queries: Range<Int>, _ keys: Range<Int>, into scores: Matrix
-    ) {
-        let stride = blasint(projected.stride)
-        cblas_sgemm(
-            CblasRowMajor, CblasNoTrans, CblasTrans, blasint(queries.count), blasint(keys.count), blasint(heads.size), 1,
-            projected.row(queries.lowerBound) + heads.queryOffset + head * heads.queryStride, stride,
-            projected.row(keys.lowerBound) + heads.keyOffset + keyHead * heads.keyStride, stride, 0, scores.data,
-            blasint(scores.stride))
+    /// The keys and the values of one head as panels: (size, keys) and (keys, size).
+    private func pack(
+        _ heads: AttentionHeads, _ head: Int, _ keys: Range<Int>
+    ) -> (keys: UnsafeMutablePointer<Float>, values: UnsafeMutablePointer<Float>) {
+        let kernels = product.kernels
+        let row = projected.row(keys.lowerBound) + head * heads.keyStride
+        let rowBytes = projected.stride * 4
+        let packedKeys = packedKeys.panel(columns: keys.count, rows: heads.size, strip: kernels.strip)
+        kernels.pack_rows(row + heads.keyOffset, rowBytes, nil, keys.count, heads.size, 0, packedKeys)
+        let packedValues = packedValues.panel(columns: heads.size, rows: keys.count, strip: kernels.strip)
+        kernels.pack_columns(row + heads.valueOffset, rowBytes, nil, keys.count, heads.size, 0, keys.count, packedValues)
+        return (packedKeys, packedValues)
     }
 
-    /// out (queries, size) = P V of one head.
-    private func mix(
-        _ heads: AttentionHeads, _ head: Int, _ keyHead: Int, _ weights: Matrix, _ queries: Range<Int>, _ keys: Range<Int>,
-        _ firstRow: Int, into out: Matrix
+    /// out (queries, size) of one head = softmax(Q K^T) V, over the keys that `queries` see.
+    private func attend(
+        _ heads: AttentionHeads, _ head: Int, _ queries: Range<Int>, _ keys: Range<Int>,
+        _ packed: (keys: UnsafeMutablePointer<Float>, values: UnsafeMutablePointer<Float>), _ window: Int?, _ out: Matrix
     ) {
-        cblas_sgemm(
-            CblasRowMajor, CblasNoTrans, CblasNoTrans, blasint(queries.count), blasint(heads.size), blasint(keys.count), 1,
-            weights.data, blasint(weights.stride),
-            projected.row(keys.lowerBound) + heads.valueOffset + keyHead * heads.keyStride, blasint(projected.stride), 0,
-            out.row(queries.lowerBound - firstRow) + head * heads.size, blasint(out.stride))
+        let product = product.kernels
+        // Whole strips before the first key that any of them sees are left out.
+        let hidden = window.map { max(0, queries.lowerBound - $0 + 1 - keys.lowerBound) } ?? 0
+        let skipped = hidden / product.strip * product.strip
+        let first = keys.lowerBound + skipped
+        let scores = scores.matrix(queries.count, queries.upperBound - first)
+        product.multiply(
+            projected.row(queries.lowerBound) + heads.queryOffset + head * heads.queryStride, projected.stride, queries.count,
+            packed.keys + skipped * heads.size, product.strip * heads.size, scores.columns, heads.size, scores.data,
+            scores.stride, 0)
+        for (index, query) in queries.enumerated() {
+            let start = window.map { max(first, query - $0 + 1) - first } ?? 0
+            kernels.softmax(scores.row(index), start, query + 1 - first, scores.columns, heads.scale)
+        }
+        product.multiply(
+            scores.data, scores.stride, queries.count, packed.values + skipped * product.strip, product.strip * keys.count,
+            heads.size, scores.columns, out.data + head * heads.size, out.stride, 0)
     }
 }

@@ -1,19 +1,23 @@
-internal import COpenBLAS
+internal import CKernels
 internal import CheckpointStore
 internal import TensorFormats
 
 /// Products of activations with weights that stay where they are.
 ///
-/// A matrix of F32 that is mapped whole is handed to BLAS in place. Any other is taken in panels of whole rows that fit the
-/// cache: read in place or from its blocks, widened to F32 into one reused buffer.
+/// A weight is packed a panel at a time, a few hundred rows by a few hundred columns, from the mapped bytes, 16-bit words
+/// widened on the way, into one buffer that stays in the second-level cache while all rows of the activations go by. For
+/// one thread.
 final class DenseProduct {
+    let kernels = ck_active_product_kernels().pointee
+    private let wideners = ck_active_forward_kernels().pointee
     private let reader: TensorReader
     private let isMapped: Bool
     private let panel = FloatBuffer()
-    /// 2 MiB: a panel shares the second-level cache with what it is multiplied by.
-    static let panelFloats = 512 << 10
-    /// Panels shorter than this spend more on packing their other operand than they save.
-    private static let leastRows = 128
+
+    /// A panel's rows of a weight, and its columns: 400 KB of floats.
+    static let panelRows = 256
+    private static let panelColumns = 384
+    static let panelFloats = panelRows * panelColumns
 
     init(_ contents: CheckpointContents) throws(LanguageModelError) {
         isMapped = contents.isMapped
@@ -22,80 +26,114 @@ final class DenseProduct {
         } catch {
             throw LanguageModelError(.failed, "\(error)")
         }
-        openblas_set_num_threads(1)
     }
 
     /// out (T, N) = x (T, K) weight (N, K)^T, or out += it.
     func multiply(_ x: Matrix, _ weight: Weight, into out: Matrix, adding: Bool = false) throws(LanguageModelError) {
-        precondition(x.columns == weight.columns && out.columns == weight.rows && x.rows == out.rows)
-        try forEachPanel(weight, 0..<weight.rows) { rows, floats in
-            DenseProduct.gemm(
-                x, floats, rows.count, weight.columns, transposed: true, into: out[columns: rows], adding: adding)
+        precondition(out.columns == weight.rows)
+        try multiply(x, weight, rows: 0..<weight.rows, into: out, adding: adding)
+    }
+
+    /// out (T, rows) = x (T, K) weight[rows] (rows, K)^T, or out += it.
+    func multiply(
+        _ x: Matrix, _ weight: Weight, rows range: Range<Int>, into out: Matrix, adding: Bool = false
+    ) throws(LanguageModelError) {
+        precondition(x.columns == weight.columns && out.columns == range.count && x.rows == out.rows)
+        for rows in Parts.of(range, atMost: DenseProduct.panelRows) {
+            for inner in Parts.of(0..<weight.columns, atMost: DenseProduct.panelColumns) {
+                let packed = panel.panel(columns: rows.count, rows: inner.count, strip: kernels.strip)
+                try forEachPiece(weight, rows) { piece, bytes in
+                    kernels.pack_rows(
+                        bytes + inner.lowerBound * weight.elementBytes, weight.rowBytes, widener(weight), piece.count,
+                        inner.count, piece.lowerBound - rows.lowerBound, packed)
+                }
+                kernels.multiply(
+                    x.data + inner.lowerBound, x.stride, x.rows, packed, kernels.strip * inner.count, rows.count, inner.count,
+                    out.data + (rows.lowerBound - range.lowerBound), out.stride, adding || inner.lowerBound > 0 ? 1 : 0)
+            }
         }
     }
 
     /// out (T, N) = x (T, K) weight (K, N), or out += it: for weights kept the other way round.
     func multiply(_ x: Matrix, transposed weight: Weight, into out: Matrix, adding: Bool = false) throws(LanguageModelError) {
         precondition(x.columns == weight.rows && out.columns == weight.columns && x.rows == out.rows)
-        try forEachPanel(weight, 0..<weight.rows) { rows, floats in
-            DenseProduct.gemm(
-                x[columns: rows], floats, weight.columns, rows.count, transposed: false, into: out,
-                adding: adding || rows.lowerBound > 0)
+        for columns in Parts.of(0..<weight.columns, atMost: DenseProduct.panelRows) {
+            for inner in Parts.of(0..<weight.rows, atMost: DenseProduct.panelColumns) {
+                let packed = panel.panel(columns: columns.count, rows: inner.count, strip: kernels.strip)
+                try forEachPiece(weight, inner) { piece, bytes in
+                    kernels.pack_columns(
+                        bytes + columns.lowerBound * weight.elementBytes, weight.rowBytes, widener(weight), piece.count,
+                        columns.count, piece.lowerBound - inner.lowerBound, inner.count, packed)
+                }
+                kernels.multiply(
+                    x.data + inner.lowerBound, x.stride, x.rows, packed, kernels.strip * inner.count, columns.count,
+                    inner.count, out.data + columns.lowerBound, out.stride, adding || inner.lowerBound > 0 ? 1 : 0)
+            }
         }
     }
 
     /// Rows `ids` of a table, one below the other.
     func lookUp(_ ids: ArraySlice<Int32>, in table: Weight, into out: Matrix) throws(LanguageModelError) {
         precondition(ids.count <= out.rows && out.columns == table.columns)
-        let rowBytes = table.entry.byteCount / UInt64(table.rows)
-        // In the order of the table, so that a block of it is read once.
-        let order = isMapped ? Array(ids.indices) : ids.indices.sorted { ids[$0] < ids[$1] }
+        let rowBytes = table.rowBytes
+        func copy(_ row: UnsafeRawBufferPointer, _ index: Int) {
+            Widening.floats(row, table.entry.dtype, into: out.row(index - ids.startIndex))
+        }
         do {
-            for index in order {
-                let start = UInt64(ids[index]) * rowBytes
-                try reader.withBytes(of: table.entry, start..<(start + rowBytes)) { bytes in
-                    Widening.floats(bytes, table.entry.dtype, into: out.row(index - ids.startIndex))
+            if isMapped {
+                try reader.withBytes(of: table.entry, 0..<table.entry.byteCount) { bytes in
+                    for index in ids.indices {
+                        copy(UnsafeRawBufferPointer(rebasing: bytes[Int(ids[index]) * rowBytes..<(Int(ids[index]) + 1) * rowBytes]), index)
+                    }
                 }
+                return
+            }
+            // In the order of the table, so that a block of it is read once.
+            for index in ids.indices.sorted(by: { ids[$0] < ids[$1] }) {
+                let start = UInt64(ids[index]) * UInt64(rowBytes)
+                try reader.withBytes(of: table.entry, start..<(start + UInt64(rowBytes))) { copy($0, index) }
             }
         } catch {
             throw LanguageModelError(.failed, "\(error)")
         }
     }
 
-    /// Calls `body` with rows `range` of the weight as floats, panel by panel.
-    func forEachPanel(
-        _ weight: Weight, _ range: Range<Int>, _ body: (Range<Int>, UnsafePointer<Float>) -> Void
+    private func widener(_ weight: Weight) -> ck_widen_fn_pointer? {
+        switch weight.entry.dtype {
+        case .bf16: wideners.widen_bf16
+        case .f16: wideners.widen_f16
+        default: nil
+        }
+    }
+
+    private typealias ck_widen_fn_pointer = @convention(c) (UnsafeRawPointer?, Int, UnsafeMutablePointer<Float>?) -> Void
+
+    /// Calls `body` with rows `range` of a weight, in place: all at once where it is mapped, else block by block.
+    private func forEachPiece(
+        _ weight: Weight, _ range: Range<Int>, _ body: (Range<Int>, UnsafeRawPointer) -> Void
     ) throws(LanguageModelError) {
-        let rowBytes = UInt64(weight.columns) * UInt64(weight.entry.dtype.bits / 8)
-        let inPlace = isMapped && weight.entry.dtype == .f32
-        let step = inPlace ? range.count : max(DenseProduct.leastRows, DenseProduct.panelFloats / weight.columns)
+        // A block is as many whole rows as fit into it (`Grid`).
+        let step = isMapped ? Int.max : max(1, Int(Grid.blockBytes) / weight.rowBytes)
         do {
             var start = range.lowerBound
             while start < range.upperBound {
-                let rows = start..<min(start + step, range.upperBound)
-                let bytes = UInt64(rows.lowerBound) * rowBytes..<UInt64(rows.upperBound) * rowBytes
-                try reader.withBytes(of: weight.entry, bytes) { bytes in
-                    if weight.entry.dtype == .f32, Int(bitPattern: bytes.baseAddress!) % 4 == 0 {
-                        body(rows, bytes.baseAddress!.assumingMemoryBound(to: Float.self))
-                    } else {
-                        let floats = panel.matrix(rows.count, weight.columns).data
-                        Widening.floats(bytes, weight.entry.dtype, into: floats)
-                        body(rows, UnsafePointer(floats))
-                    }
-                }
+                let rows = start..<(isMapped ? range.upperBound : min((start / step + 1) * step, range.upperBound))
+                let bytes = UInt64(rows.lowerBound * weight.rowBytes)..<UInt64(rows.upperBound * weight.rowBytes)
+                try reader.withBytes(of: weight.entry, bytes) { body(rows, $0.baseAddress!) }
                 start = rows.upperBound
             }
         } catch {
             throw LanguageModelError(.failed, "\(error)")
         }
     }
+}
 
-    /// out (T, n) = x (T, k) w, with w (n, k) transposed or (k, n). The corresponding C function is `cblas_sgemm`.
-    static func gemm(
-        _ x: Matrix, _ w: UnsafePointer<Float>, _ n: Int, _ k: Int, transposed: Bool, into out: Matrix, adding: Bool
-    ) {
-        cblas_sgemm(
-            CblasRowMajor, CblasNoTrans, transposed ? CblasTrans : CblasNoTrans, blasint(x.rows), blasint(n), blasint(k), 1,
-            x.data, blasint(x.stride), w, blasint(transposed ? k : n), adding ? 1 : 0, out.data, blasint(out.stride))
+/// A range cut into parts of nearly one length.
+enum Parts {
+    static func of(_ range: Range<Int>, atMost limit: Int) -> some Sequence<Range<Int>> {
+        let count = (range.count + limit - 1) / limit
+        return (0..<count).lazy.map { index in
+            range.lowerBound + range.count * index / count..<range.lowerBound + range.count * (index + 1) / count
+        }
     }
 }

@@ -21,6 +21,9 @@ final class ForwardPass {
     private let projectedBuffer = FloatBuffer()
     private var chunkBuffers: [FloatBuffer] = []
     let scores = FloatBuffer()
+    /// The keys and values of the head at work.
+    let packedKeys = FloatBuffer()
+    let packedValues = FloatBuffer()
 
     init(_ contents: CheckpointContents) throws(LanguageModelError) {
         product = try DenseProduct(contents)

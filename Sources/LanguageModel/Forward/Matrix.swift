@@ -44,4 +44,13 @@ final class FloatBuffer {
         }
         return Matrix(data: data, rows: rows, columns: columns, stride: columns)
     }
+
+    /// Room for a panel of a dense product. What fills its last strip up is zero: no product stores it, but numbers left over
+    /// from elsewhere could be ones that processors are slow at.
+    func panel(columns: Int, rows: Int, strip: Int) -> UnsafeMutablePointer<Float> {
+        let strips = (columns + strip - 1) / strip
+        let data = matrix(strips, strip * rows).data
+        if columns % strip > 0 { (data + (strips - 1) * strip * rows).update(repeating: 0, count: strip * rows) }
+        return data
+    }
 }

@@ -8,7 +8,8 @@ struct Weight: Sendable {
     let rows: Int
     let columns: Int
 
-    var name: String { entry.name }
+    var elementBytes: Int { entry.dtype.bits / 8 }
+    var rowBytes: Int { columns * elementBytes }
 }
 
 /// Finds a model's tensors by name and checks their shapes. Vectors are copied (they are small), matrices are not.

@@ -17,9 +17,9 @@ struct ScoredRows {
 /// Turns the last layer's output into statistics of its distribution, a few rows by a few tokens of the vocabulary at a time:
 /// logits are never held whole.
 struct Scorer {
-    /// Rows and tokens of a tile of logits: 1 MiB of floats, read back from the cache they were written to.
+    /// Rows and tokens of a tile of logits: 512 KiB of floats, read back from the cache they were written to.
     static let tileRows = 512
-    static let tileTokens = 512
+    static let tileTokens = DenseProduct.panelRows
 
     /// Statistics of rows `range` of `scored`, by one model.
     static func score(
@@ -63,11 +63,7 @@ struct Scorer {
         _ hidden: Matrix, _ tokens: Range<Int>, _ model: any Architecture, _ pass: ForwardPass, scratch: Int
     ) throws(LanguageModelError) -> Matrix {
         let tile = pass.scratch(scratch, hidden.rows, tokens.count)
-        try pass.product.forEachPanel(model.head.weight, tokens) { rows, floats in
-            let columns = rows.lowerBound - tokens.lowerBound..<rows.upperBound - tokens.lowerBound
-            DenseProduct.gemm(
-                hidden, floats, rows.count, hidden.columns, transposed: true, into: tile[columns: columns], adding: false)
-        }
+        try pass.product.multiply(hidden, model.head.weight, rows: tokens, into: tile)
         if let cap = model.logitCap { pass.kernels.soft_cap(tile.data, tile.rows * tile.columns, cap) }
         return tile
     }
