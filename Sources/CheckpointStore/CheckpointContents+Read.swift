@@ -30,7 +30,7 @@ extension CheckpointContents {
     }
 
     /// A lane's reader, made when it has its first block.
-    private final class ReaderSlot {
+    final class ReaderSlot {
         var reader: TensorReader?
     }
 }

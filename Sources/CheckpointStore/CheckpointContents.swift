@@ -3,7 +3,7 @@ internal import TensorFormats
 
 /// The tensors of a checkpoint, wherever it is: a snapshot of a store, or files outside one.
 public struct CheckpointContents: Sendable {
-    fileprivate enum Origin: Sendable {
+    enum Origin: Sendable {
         /// Whole files, by their path in the checkpoint: an image's, or the checkpoint's own.
         case files([String: MappedFile])
         /// Packed blocks.
@@ -15,7 +15,7 @@ public struct CheckpointContents: Sendable {
     /// Nil outside a store.
     public let id: ContentID?
     public let tensors: [TensorEntry]
-    private let origin: Origin
+    let origin: Origin
     private let sidecars: Sidecars
 
     /// Where the files beside the weights are.
@@ -30,6 +30,11 @@ public struct CheckpointContents: Sendable {
         self.tensors = tensors
         self.origin = origin
         self.sidecars = sidecars
+    }
+
+    /// The same checkpoint with `tensors` mapped.
+    init(_ other: CheckpointContents, tensors: [TensorEntry], maps: [String: MappedFile]) {
+        self.init(name: other.name, id: other.id, tensors: tensors, origin: .files(maps), sidecars: other.sidecars)
     }
 
     /// Whether every tensor that has no strides is mapped whole, so that `withBytes` hands out any range of it in place.
@@ -187,6 +192,12 @@ public final class TensorReader {
         }
     }
 
+    /// Whether every block of a stored tensor's storage is kept raw.
+    func isKeptRaw(_ tensor: TensorEntry) throws -> Bool {
+        guard case .blocks(let reader) = backing, let storage = tensor.storage else { return false }
+        return try reader.isKeptRaw(storage)
+    }
+
     private func gather(_ tensor: TensorEntry) throws -> [UInt8] {
         let key = GatheredKey(file: tensor.file, name: tensor.name)
         if let gathered, gathered.identity == key { return gathered.bytes }
@@ -266,6 +277,14 @@ final class BlockReader {
         let lane = try self.lane ?? CodecLane()
         self.lane = lane
         return try transaction.blockBytes(tables, record.blocks[index], count: count, lane)
+    }
+
+    func isKeptRaw(_ tensor: ContentID) throws -> Bool {
+        let record = try record(tensor)
+        for (index, block) in record.blocks.enumerated() {
+            guard try transaction.rawBlock(tables, block, count: record.grid.range(index).count) != nil else { return false }
+        }
+        return true
     }
 
     /// Bytes `range` of a stored tensor; copied only when they span blocks. Valid until the next call.

@@ -58,6 +58,28 @@ final class OpenFile: Sendable {
         guard descriptor >= 0 else { throw FileSystem.failure("open", path) }
     }
 
+    /// Makes a file that has no name and is gone when it is closed.
+    ///
+    /// `O_TMPFILE` where the file system has it; else a name that is taken away at once.
+    init(unnamedIn directory: String) throws {
+        path = directory + "/(unnamed)"
+        #if os(Linux)
+        // Glibc's constant holds a cast, which Swift cannot import: its own bit and O_DIRECTORY.
+        let unnamed = open(directory, O_RDWR | 0o20000000 | O_DIRECTORY | O_CLOEXEC, 0o600)
+        if unnamed >= 0 {
+            descriptor = unnamed
+            return
+        }
+        guard errno == EOPNOTSUPP || errno == EISDIR || errno == ENOENT || errno == EINVAL else {
+            throw FileSystem.failure("create a file in", directory)
+        }
+        #endif
+        var template = Array((directory + "/.unnamed-XXXXXX").utf8CString)
+        descriptor = mkstemp(&template)
+        guard descriptor >= 0 else { throw FileSystem.failure("create a file in", directory) }
+        unlink(template)
+    }
+
     deinit { close(descriptor) }
 
     /// The corresponding C function is `fchmod`.

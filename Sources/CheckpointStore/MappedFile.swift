@@ -18,12 +18,14 @@ public final class MappedFile: @unchecked Sendable {
     private let file: OpenFile
 
     /// The corresponding C function is `mmap`.
-    public init(_ path: String) throws(StoreError) {
-        self.path = path
-        let (file, size) = try throwingStoreErrors {
-            let file = try OpenFile(reading: path)
-            return (file, Int(try file.status().size))
-        }
+    public convenience init(_ path: String) throws(StoreError) {
+        try self.init(throwingStoreErrors { try OpenFile(reading: path) })
+    }
+
+    /// Maps a file as long as it is now.
+    init(_ file: OpenFile) throws(StoreError) {
+        path = file.path
+        let size = try throwingStoreErrors { Int(try file.status().size) }
         self.file = file
         guard size > 0 else {
             bytes = UnsafeRawBufferPointer(start: nil, count: 0)
