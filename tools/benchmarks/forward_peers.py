@@ -1,8 +1,8 @@
 """Times what scores the completions of a probe with PyTorch on the processor: the entropy, the negative log-likelihood
 and whether the likeliest token was the right one, at every token of every completion.
 
-    python forward_peers.py MODEL PROBE [--threads N] [--repeat N] [--rows transformers,lean,compiled,bf16]
-                            [--budgets 512,1024,2048,4096] [--output FILE]
+    python forward_peers.py MODEL PROBE [--threads N] [--rows transformers,lean,compiled,bf16]
+                            [--budgets 512,1024,2048,4096]
 
 MODEL is a folder with config.json and safetensors; PROBE has a line of JSON to each sample, {"id", "input_ids",
 "completion_start"}: the token at t is scored by the logits at t - 1, in float32, and the scores are averaged by sample.
@@ -13,14 +13,14 @@ MODEL is a folder with config.json and safetensors; PROBE has a line of JSON to 
     bf16          the lean one with weights and activations in bfloat16
 
 All take samples sorted by length and padded on the right, in batches of so many tokens: every budget is tried once
-and the best is timed, `--repeat` times; `seconds` is the median. Loading is timed apart. Needs torch, safetensors and
-transformers (the committed figures name their versions).
+and the best is kept. Prints a line of JSON to each row, then `ready`; then, for each line it reads, a line with the
+seconds of every row. Needs torch, safetensors and transformers (the committed figures name their versions).
 """
 
 import argparse
 import json
+import math
 import pathlib
-import statistics
 import sys
 import time
 
@@ -187,15 +187,24 @@ def lean_row(folder, dtype, longest, compiled=False):
     return lambda ids, _: hidden(ids, cos[:ids.shape[1]], sin[:ids.shape[1]]), model.head, scores
 
 
+def sgemm_rate():
+    """GFLOP/s of a product of the shapes of a model, on all threads."""
+    a, b = torch.randn(1024, 768), torch.randn(4096, 768)
+    best = math.inf
+    for _ in range(20):
+        begin = time.perf_counter()
+        F.linear(a, b)
+        best = min(best, time.perf_counter() - begin)
+    return 2 * 1024 * 768 * 4096 / best / 1e9
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("model", type=pathlib.Path)
     parser.add_argument("probe", type=pathlib.Path)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--rows", default="transformers,lean,compiled,bf16")
     parser.add_argument("--budgets", default="512,1024,2048,4096")
-    parser.add_argument("--output", type=pathlib.Path)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     torch.set_num_interop_threads(1)
@@ -208,16 +217,17 @@ def main():
         "compiled": ("f32", lambda: lean_row(options.model, torch.float32, longest, compiled=True)),
         "bf16": ("bf16", lambda: lean_row(options.model, torch.bfloat16, longest)),
     }
-    rows = []
-    for name in options.rows.split(","):
-        dtype, maker = makers[name]
-        try:
-            with torch.inference_mode():
+    rows = {}
+    with torch.inference_mode():
+        print(json.dumps({"name": "sgemm", "gflops": sgemm_rate()}), flush=True)
+        for name in options.rows.split(","):
+            dtype, maker = makers[name]
+            try:
                 begin = time.perf_counter()
                 parts = maker()
                 load = time.perf_counter() - begin
 
-                def timed(budget):
+                def timed(budget, parts=parts):
                     begin = time.perf_counter()
                     means = run(samples, budget, *parts)
                     return time.perf_counter() - begin, means
@@ -228,25 +238,21 @@ def main():
                     # Batches of other shapes may compile again: not what is timed.
                     run(samples, 1024, *parts)
                 warm = time.perf_counter() - begin
-                budgets = [int(x) for x in options.budgets.split(",")]
-                tried = {budget: timed(budget)[0] for budget in budgets}
-                best = min(tried, key=tried.get)
-                runs = [timed(best) for _ in range(options.repeat)]
-        except Exception as error:
-            print("%s: skipped: %s" % (name, str(error).splitlines()[:1] or type(error).__name__), file=sys.stderr)
-            continue
-        seconds, means = statistics.median(x for x, _ in runs), runs[0][1].double().mean(0).tolist()
-        rows.append({
-            "name": name, "dtype": dtype, "seconds": seconds, "scored_tokens": tokens,
-            "tokens_per_second": tokens / seconds, "mean_entropy": means[0], "mean_nll": means[1],
-            "mean_top1": means[2], "budget": best, "budget_seconds": tried, "load_seconds": load,
-            "warm_up_seconds": warm, "threads": options.threads, "torch": torch.__version__})
-        print(json.dumps(rows[-1]), file=sys.stderr)
-    text = json.dumps(rows, indent=2) + "\n"
-    if options.output:
-        options.output.write_text(text)
-    else:
-        print(text, end="")
+                tried = {budget: timed(budget) for budget in (int(x) for x in options.budgets.split(","))}
+                best = min(tried, key=lambda budget: tried[budget][0])
+            except Exception as error:
+                print("%s: skipped: %s" % (name, str(error).splitlines()[:1] or type(error).__name__), file=sys.stderr)
+                continue
+            means = tried[best][1].double().mean(0).tolist()
+            rows[name] = (timed, best)
+            print(json.dumps({
+                "name": name, "dtype": dtype, "scored_tokens": tokens, "mean_entropy": means[0], "mean_nll": means[1],
+                "mean_top1": means[2], "budget": best, "load_seconds": load, "warm_up_seconds": warm,
+                "threads": options.threads, "torch": torch.__version__}), flush=True)
+        print("ready", flush=True)
+        # A round for each line: others run between them, so that all see the same machine.
+        for _ in sys.stdin:
+            print(json.dumps({name: timed(best)[0] for name, (timed, best) in rows.items()}), flush=True)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,8 @@
 //   ckpt-bench row STORE REF TENSOR ROW    seconds from the open store to one row of a tensor
 //   ckpt-bench codec A B [PREVIOUS]   ratio and GB/s a core of B's blocks packed against A's, and of unpacking them
 //   ckpt-bench forward MODEL PROBE THREADS REPEATS [BATCH_TOKENS]   scored tokens per second of a forward pass
+//   ckpt-bench first STORE REF PROBE START    milliseconds from START (CLOCK_MONOTONIC) to the first product
+//   ckpt-bench product THREADS        GFLOP/s a thread of dense products, all threads at once
 //
 // Times are medians over repetitions in one process; GB are 10^9 bytes of both checkpoints together.
 
@@ -172,8 +174,10 @@ case ("codec", 4), ("codec", 5): try codec(arguments[2], arguments[3], arguments
 case ("forward", 6), ("forward", 7):
     try forward(
         arguments[2], arguments[3], Int(arguments[4])!, Int(arguments[5])!, arguments.count > 6 ? Int(arguments[6]) : nil)
+case ("first", 6): try firstProduct(arguments[2], arguments[3], arguments[4], Double(arguments[5])!)
+case ("product", 3): product(Int(arguments[2])!)
 default:
     fatalError(
         "usage: ckpt-bench views STORE REF | diff STORE A B | row STORE REF TENSOR ROW | codec A B [PREVIOUS] "
-            + "| forward MODEL PROBE THREADS REPEATS [BATCH_TOKENS]")
+            + "| forward MODEL PROBE THREADS REPEATS [BATCH_TOKENS] | first STORE REF PROBE START | product THREADS")
 }
