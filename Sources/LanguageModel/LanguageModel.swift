@@ -40,9 +40,9 @@ public struct LanguageModel: Sendable {
         _ contents: CheckpointContents, config bytes: [UInt8], path: String, longest: Int
     ) throws(LanguageModelError) {
         let config = try ConfigurationReader(bytes, path: path)
-        let type = try Architectures.named(config)
         try config.refuse("quantization_config")
-        architecture = try type.init(config, Weights(contents), longest: longest)
+        let found = try Architectures.named(config)
+        architecture = try found.type.init(found.config, Weights(contents, isNested: found.isNested), longest: longest)
         modelType = try config.text("model_type", or: "")
         if let limit = architecture.positionLimit, longest > limit {
             throw LanguageModelError(

@@ -38,10 +38,13 @@ extension Architecture {
 enum Architectures {
     static let byName: [(name: String, type: any Architecture.Type)] = [
         ("llama", Llama.self), ("mistral", Mistral.self), ("qwen2", Qwen2.self), ("qwen3", Qwen3.self),
-        ("gemma3_text", Gemma3.self), ("olmo2", OLMo2.self), ("gpt2", GPT2.self), ("gpt_neox", GPTNeoX.self),
+        ("gemma3_text", Gemma3.self), ("gemma3", Gemma3.self), ("olmo2", OLMo2.self), ("gpt2", GPT2.self), ("gpt_neox", GPTNeoX.self),
     ]
 
-    static func named(_ config: ConfigurationReader) throws(LanguageModelError) -> any Architecture.Type {
+    /// The architecture that `config.json` names, and the part of the file that describes it.
+    static func named(
+        _ config: ConfigurationReader
+    ) throws(LanguageModelError) -> (type: any Architecture.Type, config: ConfigurationReader, isNested: Bool) {
         guard let name = try config.text("model_type") else {
             throw LanguageModelError(.missing, "\(config.path): no model_type")
         }
@@ -50,6 +53,11 @@ enum Architectures {
                 .unsupported, "\(config.path): model_type \"\(name)\" is not supported",
                 hint: "supported are \(byName.map(\.name).joined(separator: ", "))")
         }
-        return type
+        // A model that sees too: its text part has a configuration of its own.
+        guard name == "gemma3" else { return (type, config, false) }
+        guard let text = try config.object("text_config") else {
+            throw LanguageModelError(.missing, "\(config.path): no text_config")
+        }
+        return (type, text, true)
     }
 }

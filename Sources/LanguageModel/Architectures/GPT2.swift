@@ -83,7 +83,8 @@ struct GPT2: Architecture {
         self.layers = layers
         lastNorm = try LayerNorm(weights, prefix + "ln_f", width, epsilon: epsilon)
         let isTied = try file.flag("tie_word_embeddings", default: true)
-        head = try Linear(weights, isTied ? prefix + "wte" : "lm_head", vocabulary, width, hasBias: false)
+        head = try Linear(
+            weights, weights.headName(isTied, table: prefix + "wte", head: "lm_head"), vocabulary, width, hasBias: false)
     }
 
     func embed(_ pass: ForwardPass) throws(LanguageModelError) {

@@ -67,7 +67,8 @@ struct GPTNeoX: Architecture {
         self.layers = layers
         lastNorm = try LayerNorm(weights, "gpt_neox.final_layer_norm", width, epsilon: epsilon)
         let isTied = try file.flag("tie_word_embeddings", default: false)
-        head = try Linear(weights, isTied ? "gpt_neox.embed_in" : "embed_out", vocabulary, width, hasBias: false)
+        head = try Linear(
+            weights, weights.headName(isTied, table: "gpt_neox.embed_in", head: "embed_out"), vocabulary, width, hasBias: false)
     }
 
     func embed(_ pass: ForwardPass) throws(LanguageModelError) { try pass.embed(table) }

@@ -39,6 +39,7 @@ struct Gemma3: Architecture {
         var defaults = DecoderConfiguration.Defaults()
         (defaults.theta, defaults.localTheta) = (1_000_000, 10_000)
         (defaults.isTied, defaults.headSize, defaults.window) = (true, 256, 4096)
+        (defaults.headCount, defaults.keyHeadCount, defaults.vocabularySize) = (8, 4, 262_208)
         (defaults.activationKey, defaults.activation) = ("hidden_activation", "gelu_pytorch_tanh")
         let pattern = try file.size("sliding_window_pattern", or: 6)
         defaults.slides = { layer in (layer + 1) % pattern != 0 }
@@ -71,7 +72,7 @@ struct Gemma3: Architecture {
         self.layers = layers
         lastNorm = try weights.vector("model.norm.weight", width, plus: 1)
         head = try Linear(
-            weights, config.isTied ? "model.embed_tokens" : "lm_head", config.vocabularySize, width, hasBias: false)
+            weights, weights.headName(config.isTied, table: "model.embed_tokens", head: "lm_head"), config.vocabularySize, width, hasBias: false)
     }
 
     func embed(_ pass: ForwardPass) throws(LanguageModelError) {

@@ -46,7 +46,7 @@ struct OLMo2: Architecture {
         self.layers = layers
         lastNorm = try weights.vector("model.norm.weight", width)
         head = try Linear(
-            weights, config.isTied ? "model.embed_tokens" : "lm_head", config.vocabularySize, width, hasBias: false)
+            weights, weights.headName(config.isTied, table: "model.embed_tokens", head: "lm_head"), config.vocabularySize, width, hasBias: false)
     }
 
     func embed(_ pass: ForwardPass) throws(LanguageModelError) { try pass.embed(table) }

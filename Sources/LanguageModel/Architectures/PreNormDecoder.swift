@@ -44,7 +44,7 @@ struct PreNormDecoder: Sendable {
         self.layers = layers
         lastNorm = try weights.vector("model.norm.weight", width)
         head = try Linear(
-            weights, config.isTied ? "model.embed_tokens" : "lm_head", config.vocabularySize, width, hasBias: false)
+            weights, weights.headName(config.isTied, table: "model.embed_tokens", head: "lm_head"), config.vocabularySize, width, hasBias: false)
     }
 
     func forward(layer index: Int, _ pass: ForwardPass) throws(LanguageModelError) {

@@ -42,8 +42,8 @@ struct ConfigurationReader {
         return Int(number)
     }
 
-    func neededSize(_ key: String) throws(LanguageModelError) -> Int {
-        guard let size = try size(key) else { throw LanguageModelError(.missing, "\(path): no \(key)") }
+    func neededSize(_ key: String, or missing: Int? = nil) throws(LanguageModelError) -> Int {
+        guard let size = try size(key) ?? missing else { throw LanguageModelError(.missing, "\(path): no \(key)") }
         return size
     }
 

@@ -25,7 +25,10 @@ struct DecoderConfiguration: Sendable {
         var localTheta: Double?
         var epsilon = 1e-6
         var isTied = false
+        var headCount: Int?
+        var keyHeadCount: Int?
         var headSize: Int?
+        var vocabularySize: Int?
         var activationKey = "hidden_act"
         var activation = "silu"
         /// Where the key is missing; a null is none.
@@ -38,8 +41,8 @@ struct DecoderConfiguration: Sendable {
         hiddenSize = try config.neededSize("hidden_size")
         innerSize = try config.neededSize("intermediate_size")
         layerCount = try config.neededSize("num_hidden_layers")
-        headCount = try config.neededSize("num_attention_heads")
-        keyHeadCount = try config.size("num_key_value_heads", or: headCount)
+        headCount = try config.neededSize("num_attention_heads", or: defaults.headCount)
+        keyHeadCount = try config.size("num_key_value_heads", or: defaults.keyHeadCount ?? headCount)
         guard headCount % keyHeadCount == 0 else {
             throw LanguageModelError(
                 .malformed, "\(config.path): \(headCount) heads do not divide into \(keyHeadCount) key and value heads")
@@ -54,7 +57,7 @@ struct DecoderConfiguration: Sendable {
             }
             headSize = hiddenSize / headCount
         }
-        vocabularySize = try config.neededSize("vocab_size")
+        vocabularySize = try config.neededSize("vocab_size", or: defaults.vocabularySize)
         epsilon = Float(try config.positive("rms_norm_eps", or: defaults.epsilon))
         let name = try config.text(defaults.activationKey, "hidden_act", or: defaults.activation)
         activation = try Activation(name, path: config.path)

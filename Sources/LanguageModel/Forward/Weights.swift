@@ -17,9 +17,12 @@ struct Weights {
     let contents: CheckpointContents
     private let entries: [String: TensorEntry]
     private let reader: TensorReader
+    /// Whether the model is the text part of a larger one, which has its tensors under `language_model`.
+    private let isNested: Bool
 
-    init(_ contents: CheckpointContents) throws(LanguageModelError) {
+    init(_ contents: CheckpointContents, isNested: Bool = false) throws(LanguageModelError) {
         self.contents = contents
+        self.isNested = isNested
         var entries: [String: TensorEntry] = [:]
         for entry in contents.tensors where entry.part == .weights {
             guard entries.updateValue(entry, forKey: entry.name) == nil else {
@@ -34,10 +37,25 @@ struct Weights {
         }
     }
 
-    func has(_ name: String) -> Bool { entries[name] != nil }
+    func has(_ name: String) -> Bool { find(name) != nil }
+
+    /// A tensor of that name; in a larger model `model.norm` is `language_model.model.norm` in files of transformers 4,
+    /// `model.language_model.norm` in those of 5.
+    private func find(_ name: String) -> TensorEntry? {
+        if let entry = entries[name] { return entry }
+        guard isNested else { return nil }
+        if let entry = entries["language_model." + name] { return entry }
+        return name.hasPrefix("model.") ? entries["model.language_model." + name.dropFirst("model.".count)] : nil
+    }
+
+    /// The matrix that makes logits: where embeddings are tied, the table, but a head of the file's own comes first, as in
+    /// transformers 5.
+    func headName(_ isTied: Bool, table: String, head: String) -> String {
+        isTied && !has(head + ".weight") ? table : head
+    }
 
     private func entry(_ name: String, _ shape: [Int]) throws(LanguageModelError) -> TensorEntry {
-        guard let entry = entries[name] else {
+        guard let entry = find(name) else {
             throw LanguageModelError(.missing, "\(contents.name): no tensor \(name)")
         }
         guard entry.shape == shape.map(UInt64.init) else {
