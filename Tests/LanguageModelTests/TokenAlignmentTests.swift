@@ -55,4 +55,31 @@ import Testing
         #expect(tokenizer.piece(ids[1]).first == 0x20)
         #expect(ranges == [0..<1, 1..<ids.count - 1, ids.count - 1..<ids.count])
     }
+
+    /// Without tokens of bytes, one unknown token stands for a run of characters, or each for one.
+    @Test(arguments: [true, false]) func unknownCharacters(fused: Bool) throws {
+        var json = String(decoding: try TokenizerGolden.bytes("llama2.json"), as: UTF8.self)
+        json.replace("\"byte_fallback\":true", with: "\"byte_fallback\":false")
+        if !fused { json.replace("\"fuse_unk\":true", with: "\"fuse_unk\":false") }
+        let tokenizer = try Tokenizer(json: Array(json.utf8), path: "x")
+        let unknown = try #require(tokenizer.id(of: "<unk>"))
+        let parts = ["a", "\u{10ffff}\u{1f600} ", "\u{10fffe}", "b<unk>"]
+        let (ids, ranges) = tokenizer.encode(parts: parts)
+        let found = try #require(ranges)
+        #expect(ids.filter { $0 == unknown }.count == (fused ? 3 : 4))
+        let held = found.map { ids[$0].filter { $0 == unknown }.count }
+        #expect(held == (fused ? [0, 1, 1, 1] : [0, 2, 1, 1]))
+    }
+
+    /// An added token that is looked for in normalised text takes the space before it that normalisation puts before itself.
+    @Test func normalizedTokens() throws {
+        var json = String(decoding: try TokenizerGolden.bytes("llama2-legacy.json"), as: UTF8.self)
+        json.replace("\"normalized\":false", with: "\"normalized\":true")
+        let tokenizer = try Tokenizer(json: Array(json.utf8), path: "x")
+        let end = try #require(tokenizer.id(of: "</s>"))
+        let (ids, ranges) = tokenizer.encode(parts: ["a", " </s>", "b"])
+        #expect(ids.filter { $0 == end }.count == 1)
+        #expect(ranges?.map { ids[$0].contains(end) } == [false, true, false])
+        #expect(tokenizer.encode(parts: ["</s>", "b"]).ranges?.first == 0..<1)
+    }
 }

@@ -99,7 +99,7 @@ extension Tokenizer {
         let (tokens, ranges) = encode(parts: text.parts.map(\.text))
         guard let ranges else {
             throw LanguageModelError(
-                .unsupported, "its tokens cannot be laid over its text", hint: "it has characters that the tokenizer does not know")
+                .unsupported, "its tokens cannot be laid over its text", hint: "it has characters that the tokenizer leaves out")
         }
         var supervised: [Range<Int>] = []
         for (part, range) in zip(text.parts, ranges) where part.isSupervised && !range.isEmpty {

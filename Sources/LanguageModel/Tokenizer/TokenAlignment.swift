@@ -5,8 +5,8 @@ extension Tokenizer {
     /// of it, and spaces that the tokenizer puts before it: neighbours share a token that reaches over their border, and an
     /// empty part has none.
     ///
-    /// - Returns: no ranges where tokens cannot be laid over the text: it has characters that the tokenizer does not
-    ///   know, or parts that compose with each other.
+    /// - Returns: no ranges where tokens cannot be laid over the text: it has characters that the tokenizer leaves out, or
+    ///   parts that compose with each other.
     /// - Complexity: as of `encode`.
     public func encode(parts: [String]) -> (ids: [Int32], ranges: [Range<Int>]?) {
         let ids = encode(parts.joined(), addSpecialTokens: false)
@@ -22,7 +22,7 @@ extension Tokenizer {
         tokens.reserveCapacity(ids.count)
         for id in ids {
             let start = alignment.position
-            guard advance(&alignment, over: id) else { return (ids, nil) }
+            guard advance(&alignment, over: id) || advance(&alignment, overUnknown: id, from: start) else { return (ids, nil) }
             tokens.append(start..<alignment.position)
         }
         guard alignment.position == text.count else { return (ids, nil) }
@@ -30,13 +30,22 @@ extension Tokenizer {
     }
 
     private func advance(_ alignment: inout TokenAlignment, over id: Int32) -> Bool {
-        if let added = file.added[id] { return alignment.advance(over: added) }
+        if let added = file.added[id] {
+            let looked = added.isNormalized ? added.text.withUnsafeBufferPointer { file.normalizer.apply($0) } : nil
+            return alignment.advance(over: added, lookedForAs: looked ?? added.text)
+        }
         guard let bytes = file.model.vocabulary.bytes(id) else { return false }
         if file.model.vocabulary.isByteLevel { return alignment.advance(overBytes: bytes) }
         if file.model.byteTokens != nil, let byte = TokenDecoder.fallbackByte(bytes) {
             return alignment.advance(overBytes: [byte])
         }
         return alignment.advance(overMarked: Array(bytes))
+    }
+
+    /// The unknown token stands for a character without a token, or for several in a row.
+    private func advance(_ alignment: inout TokenAlignment, overUnknown id: Int32, from start: Int) -> Bool {
+        guard id == file.model.unknown else { return false }
+        return alignment.advance(from: start, overOne: !file.model.fusesUnknown) { file.model.vocabulary.id($0) >= 0 }
     }
 
     /// The tokens, in order of the text, that hold a byte of `range`; one without a byte holds the next. O(log n).
@@ -100,14 +109,26 @@ private struct TokenAlignment {
         return true
     }
 
-    mutating func advance(over token: AddedTokens.Token) -> Bool {
-        if token.stripsLeft, !has(token.text) { skipSpace() }
-        if has(token.text) {
-            position += token.text.count
-        } else {
-            // Looked for after normalisation, or an added run of spaces.
-            guard advance(overMarked: token.text) else { return false }
+    /// Characters that are not known; spaces are.
+    mutating func advance(
+        from start: Int, overOne: Bool, isKnown: (UnsafeBufferPointer<UInt8>) -> Bool
+    ) -> Bool {
+        position = text.withUnsafeBufferPointer { text in
+            var index = start
+            while index < text.count, text[index] != 0x20, index == start || !overOne {
+                let end = index + UTF8Text.scalar(text, at: index).length
+                if isKnown(UnsafeBufferPointer(rebasing: text[index..<end])) { break }
+                index = end
+            }
+            return index
         }
+        return position > start
+    }
+
+    /// - Parameter text: the token's own, or what normalisation makes of it.
+    mutating func advance(over token: AddedTokens.Token, lookedForAs text: [UInt8]) -> Bool {
+        if token.stripsLeft, !has(text) { skipSpace() }
+        guard advance(overMarked: text) else { return false }
         if token.stripsRight { skipSpace() }
         return true
     }
