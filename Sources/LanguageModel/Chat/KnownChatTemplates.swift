@@ -50,14 +50,14 @@ enum KnownChatTemplates {
         "26a59556925c987317ce5291811ba3b7f32ec4c647c400c6cc7e3a9993007ba7": InstructChat.mistral02,
         // The same with a system prompt.
         "bbc58aad99454df60138be9530c9601a0adfe3d8932cda975e1f10b2410ddc51": InstructChat.mistral1,
-        // Mistral 7B Instruct 0.3, Mistral Large 2407.
+        // Mistral 7B Instruct 0.3, Mistral Large 2407: their text as others quote it.
         "cafb64e0e9e5fd2503054b3479593fae39cbdfd52338ce8af9bb4664a8eb05bd": InstructChat.mistral3,
         // Mistral Nemo.
         "e7deee034838db2bfc7487788a3013d8a307ab69f72f3c54a85f06fd76007d4e": InstructChat.mistralTekken,
-        // Llama 2.
+        // Llama 2: its text as others quote it, not taken from a model.
         "e8d5b5a546d3f19df16a5320c614fab05bdc4edd50e850f1afd947b503ea41cf": InstructChat.llama2,
         "9780fae5bfea3cfd7be37d328c6edfd296a8869be8131495bbe7eb37e780c88c": InstructChat.llama2,
-        // Tulu 3.
+        // Tulu 3: OLMo 2's text without the beginning of sequence.
         "d8bf178393df62d7be294ce102976a4b415a9312270007fcd9abd8776048afe2": TaggedChat(),
         "ac7498a36a719da630e99d48e6ebc4409de85a77556c2b6159eeb735bcbd11df": TaggedChat(),
         // OLMo 2.
