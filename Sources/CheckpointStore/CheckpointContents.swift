@@ -16,13 +16,8 @@ public struct CheckpointContents: Sendable {
     public let id: ContentID?
     public let tensors: [TensorEntry]
     let origin: Origin
-    private let sidecars: Sidecars
-
-    /// Where the files beside the weights are.
-    fileprivate enum Sidecars: Sendable {
-        case directory(String)
-        case store(Store, [PartManifest.File])
-    }
+    /// The files beside the weights.
+    public let sidecars: Sidecars
 
     fileprivate init(name: String, id: ContentID?, tensors: [TensorEntry], origin: Origin, sidecars: Sidecars) {
         self.name = name
@@ -41,28 +36,6 @@ public struct CheckpointContents: Sendable {
     public var isMapped: Bool {
         if case .files = origin { true } else { false }
     }
-
-    /// The bytes of a file that is kept whole, such as `config.json`; nil when there is none of that name.
-    ///
-    /// - Throws: `.damaged`; `.badInput` for one of more than 64 MiB, or one with tensors in it.
-    public func sidecar(_ path: String) throws(StoreError) -> [UInt8]? {
-        try throwingStoreErrors {
-            switch sidecars {
-            case .directory(let directory): return try FileSystem.contents(directory + "/" + path)
-            case .store(let store, let files):
-                guard let file = files.first(where: { $0.path == path && !$0.isDirectory }) else { return nil }
-                guard file.size <= CheckpointContents.maximumSidecarBytes, file.storages.isEmpty else {
-                    throw StoreError(.badInput, "\(name)/\(path): not a small plain file")
-                }
-                guard let skeleton = file.skeleton else { return [] }
-                let generation = store.openGeneration
-                let reader = BlockReader(try generation.environment.beginRead(), generation.tables)
-                return try Array(reader.bytes(of: skeleton, 0..<file.size))
-            }
-        }
-    }
-
-    private static let maximumSidecarBytes: UInt64 = 64 << 20
 
     /// Maps the files below `directory` that hold `tensors`: opened now, they stay readable when they are deleted.
     fileprivate static func map(_ tensors: [TensorEntry], in directory: String) throws -> [String: MappedFile] {
@@ -94,7 +67,8 @@ public struct CheckpointContents: Sendable {
             let directory = isFile ? FileSystem.parent(source.path) ?? "." : source.path
             let maps = try CheckpointContents.map(tensors, in: directory)
             return CheckpointContents(
-                name: path, id: nil, tensors: tensors, origin: .files(maps), sidecars: .directory(directory))
+                name: path, id: nil, tensors: tensors, origin: .files(maps),
+                sidecars: Sidecars(name: path, origin: .directory(directory)))
         }
     }
 
@@ -123,7 +97,7 @@ extension Store {
             let maps = try soundImagePath(snapshot).flatMap { image in try? CheckpointContents.map(tensors, in: image) }
             return CheckpointContents(
                 name: ref, id: snapshot.id, tensors: tensors, origin: maps.map { .files($0) } ?? .store(self),
-                sidecars: .store(self, snapshot.files))
+                sidecars: Sidecars(name: ref, origin: .store(self, snapshot.files)))
         }
     }
 }

@@ -109,8 +109,13 @@ public enum ProbeFile {
             guard let role = value["role"]?.string, let content = value["content"]?.string else {
                 throw line.failure("messages", "at \(index): without a role and a content of text", hint: hint)
             }
+            // Calls of tools, thoughts: a template would write them too.
+            if let member = value.members?.first(where: { !["role", "content"].contains($0.key) && $0.value != .null }) {
+                throw line.failure("messages", "at \(index): \"\(member.key)\" is not supported", hint: hint)
+            }
             return ProbeLine.Message(role: role, content: content)
         }
+        if line["tools"] != nil { throw line.failure("tools", "is not supported: a chat template would write them", hint: hint) }
         guard messages.contains(where: { $0.role == "assistant" }) else {
             throw line.failure("messages", "has no assistant's turn: nothing in it is supervised")
         }

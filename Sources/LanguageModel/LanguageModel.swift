@@ -25,7 +25,7 @@ public struct LanguageModel: Sendable {
         let name = "\(contents.name)/config.json"
         let bytes: [UInt8]?
         do throws(StoreError) {
-            bytes = try contents.sidecar("config.json")
+            bytes = try contents.sidecars.contents("config.json")
         } catch {
             throw LanguageModelError(.failed, "\(error)")
         }

@@ -56,6 +56,8 @@ import Testing
         ("{\"input_ids\": [1, 2.5], \"completion_start\": 1}", "at 1: not a token id"),
         ("{\"messages\": {}}", "is no list"), ("{\"messages\": [{\"role\": \"user\"}]}", "at 0"),
         ("{\"messages\": [{\"role\": \"user\", \"content\": \"x\"}]}", "no assistant"),
+        ("{\"messages\": [{\"role\": \"assistant\", \"content\": \"x\", \"tool_calls\": []}]}", "\"tool_calls\" is not supported"),
+        ("{\"messages\": [{\"role\": \"assistant\", \"content\": \"x\"}], \"tools\": [{}]}", "\"tools\" is not supported"),
         ("{\"id\": [], \"prompt\": \"\", \"completion\": \"\"}", "\"id\""), ("{\"id\": \"\", \"prompt\": \"\", \"completion\": \"\"}", "\"id\""),
         ("{\"id\": 2, \"prompt\": \"\", \"completion\": \"\"}\n{\"prompt\": \"\", \"completion\": \"\"}", "f.jsonl:1 too"),
     ]) func refused(_ text: String, _ words: String) throws {

@@ -61,8 +61,9 @@ struct GPT2: Architecture {
         let isScaled = try file.flag("scale_attn_weights", default: true)
         let isScaledByLayer = try file.flag("scale_attn_by_inverse_layer_idx", default: false)
         // Saved by itself, the model without its head has no prefix.
-        let prefix = weights.has("transformer.wte.weight") ? "transformer." : ""
-        table = try weights.matrix(prefix + "wte.weight", vocabulary, width)
+        let prefix = weights.has("transformer.ln_f.weight") ? "transformer." : ""
+        (table, head) = try weights.embeddings(
+            file.flag("tie_word_embeddings", default: true), table: prefix + "wte", head: "lm_head", vocabulary, width)
         places = try weights.matrix(prefix + "wpe.weight", try file.neededSize("n_positions"), width)
         var layers: [Layer] = []
         for index in 0..<count {
@@ -82,9 +83,6 @@ struct GPT2: Architecture {
         }
         self.layers = layers
         lastNorm = try LayerNorm(weights, prefix + "ln_f", width, epsilon: epsilon)
-        let isTied = try file.flag("tie_word_embeddings", default: true)
-        head = try Linear(
-            weights, weights.headName(isTied, table: prefix + "wte", head: "lm_head"), vocabulary, width, hasBias: false)
     }
 
     func embed(_ pass: ForwardPass) throws(LanguageModelError) {

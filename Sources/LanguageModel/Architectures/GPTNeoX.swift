@@ -51,7 +51,8 @@ struct GPTNeoX: Architecture {
             maximumLength: file.size("max_position_embeddings"), path: file.path)
         ropeTable = RopeTable(rope, length: longest)
 
-        table = try weights.matrix("gpt_neox.embed_in.weight", vocabulary, width)
+        (table, head) = try weights.embeddings(
+            file.flag("tie_word_embeddings", default: false), table: "gpt_neox.embed_in", head: "embed_out", vocabulary, width)
         var layers: [Layer] = []
         for index in 0..<count {
             let name = "gpt_neox.layers.\(index)"
@@ -66,9 +67,6 @@ struct GPTNeoX: Architecture {
         }
         self.layers = layers
         lastNorm = try LayerNorm(weights, "gpt_neox.final_layer_norm", width, epsilon: epsilon)
-        let isTied = try file.flag("tie_word_embeddings", default: false)
-        head = try Linear(
-            weights, weights.headName(isTied, table: "gpt_neox.embed_in", head: "embed_out"), vocabulary, width, hasBias: false)
     }
 
     func embed(_ pass: ForwardPass) throws(LanguageModelError) { try pass.embed(table) }

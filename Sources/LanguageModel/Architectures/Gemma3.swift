@@ -48,7 +48,8 @@ struct Gemma3: Architecture {
         let scale = 1 / Float(try file.positive("query_pre_attn_scalar", or: 256)).squareRoot()
         let width = config.hiddenSize
         embeddingScale = Float(width).squareRoot()
-        table = try weights.matrix("model.embed_tokens.weight", config.vocabularySize, width)
+        (table, head) = try weights.embeddings(
+            config.isTied, table: "model.embed_tokens", head: "lm_head", config.vocabularySize, width)
         var tables = RopeTables()
         var layers: [Layer] = []
         for index in 0..<config.layerCount {
@@ -71,8 +72,6 @@ struct Gemma3: Architecture {
         }
         self.layers = layers
         lastNorm = try weights.vector("model.norm.weight", width, plus: 1)
-        head = try Linear(
-            weights, weights.headName(config.isTied, table: "model.embed_tokens", head: "lm_head"), config.vocabularySize, width, hasBias: false)
     }
 
     func embed(_ pass: ForwardPass) throws(LanguageModelError) {

@@ -25,7 +25,8 @@ struct OLMo2: Architecture {
         defaults.epsilon = 1e-5
         config = try DecoderConfiguration(file, defaults)
         let width = config.hiddenSize
-        table = try weights.matrix("model.embed_tokens.weight", config.vocabularySize, width)
+        (table, head) = try weights.embeddings(
+            config.isTied, table: "model.embed_tokens", head: "lm_head", config.vocabularySize, width)
         var tables = RopeTables()
         var layers: [Layer] = []
         for index in 0..<config.layerCount {
@@ -45,8 +46,6 @@ struct OLMo2: Architecture {
         }
         self.layers = layers
         lastNorm = try weights.vector("model.norm.weight", width)
-        head = try Linear(
-            weights, weights.headName(config.isTied, table: "model.embed_tokens", head: "lm_head"), config.vocabularySize, width, hasBias: false)
     }
 
     func embed(_ pass: ForwardPass) throws(LanguageModelError) { try pass.embed(table) }

@@ -21,7 +21,8 @@ struct PreNormDecoder: Sendable {
     ) throws(LanguageModelError) {
         self.config = config
         let width = config.hiddenSize
-        table = try weights.matrix("model.embed_tokens.weight", config.vocabularySize, width)
+        (table, head) = try weights.embeddings(
+            config.isTied, table: "model.embed_tokens", head: "lm_head", config.vocabularySize, width)
         var tables = RopeTables()
         var layers: [Layer] = []
         for index in 0..<config.layerCount {
@@ -43,8 +44,6 @@ struct PreNormDecoder: Sendable {
         }
         self.layers = layers
         lastNorm = try weights.vector("model.norm.weight", width)
-        head = try Linear(
-            weights, weights.headName(config.isTied, table: "model.embed_tokens", head: "lm_head"), config.vocabularySize, width, hasBias: false)
     }
 
     func forward(layer index: Int, _ pass: ForwardPass) throws(LanguageModelError) {

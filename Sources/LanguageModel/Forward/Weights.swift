@@ -48,10 +48,19 @@ struct Weights {
         return name.hasPrefix("model.") ? entries["model.language_model." + name.dropFirst("model.".count)] : nil
     }
 
-    /// The matrix that makes logits: where embeddings are tied, the table, but a head of the file's own comes first, as in
+    /// The table of embeddings, (V, D), and the head that makes logits, (V, D).
+    ///
+    /// Where the configuration ties them the file needs only one, by either name; where it has both, both count, as in
     /// transformers 5.
-    func headName(_ isTied: Bool, table: String, head: String) -> String {
-        isTied && !has(head + ".weight") ? table : head
+    func embeddings(
+        _ isTied: Bool, table: String, head: String, _ vocabulary: Int, _ width: Int
+    ) throws(LanguageModelError) -> (table: Weight, head: Linear) {
+        let hasTable = has(table + ".weight")
+        let hasHead = has(head + ".weight")
+        return (
+            try matrix((isTied && !hasTable && hasHead ? head : table) + ".weight", vocabulary, width),
+            try Linear(self, isTied && !hasHead ? table : head, vocabulary, width, hasBias: false)
+        )
     }
 
     private func entry(_ name: String, _ shape: [Int]) throws(LanguageModelError) -> TensorEntry {

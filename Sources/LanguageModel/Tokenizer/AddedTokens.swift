@@ -103,7 +103,7 @@ struct AddedTokens: Sendable {
         return start
     }
 
-    private static func spaceEnd(_ text: UnsafeBufferPointer<UInt8>, _ start: Int) -> Int {
+    static func spaceEnd(_ text: UnsafeBufferPointer<UInt8>, _ start: Int) -> Int {
         var end = start
         while end < text.count {
             let (scalar, length) = UTF8Text.scalar(text, at: end)

@@ -20,6 +20,11 @@ struct Normalizer: Sendable {
         return result
     }
 
+    /// The text in form C where the file asks for it; nil where it stays as it is. O(n).
+    func composed(_ text: UnsafeBufferPointer<UInt8>) -> [UInt8]? {
+        steps.contains { if case .nfc = $0 { true } else { false } } ? NFC.apply(text) : nil
+    }
+
     private func apply(_ step: Step, _ text: UnsafeBufferPointer<UInt8>) -> [UInt8]? {
         switch step {
         case .nfc: NFC.apply(text)

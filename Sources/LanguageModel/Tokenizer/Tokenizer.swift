@@ -9,7 +9,7 @@ internal import Synchronization
 ///
 /// A tokenizer may be used from several threads at once.
 public final class Tokenizer: Sendable {
-    private let file: TokenizerFile
+    let file: TokenizerFile
     /// Memory of encodings that have ended, for the next ones: one for each thread there was at a time.
     private let idle = Mutex<[EncodingScratch]>([])
     private let maximumID: Int32

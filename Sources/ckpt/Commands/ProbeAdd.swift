@@ -11,8 +11,12 @@ struct ProbeAdd: ParsableCommand {
               {"id": "7", "messages": [{"role": "user", "content": "2 + 2?"}, {"role": "assistant", "content": "4"}]}
               {"id": "7", "input_ids": [1, 15, 16, 2], "completion_start": 2}
 
-            Text needs --tokenizer. Ids are texts or integers; a line without one has its number. A name stands for its
-            content for good: the same again changes nothing, other content is refused.
+            Text needs --tokenizer. Prompt and completion are tokenised apart; the completion is supervised, with the end of
+            sequence that is put after it. Conversations are written by the model's chat template, if it is a known one; what
+            the assistant says is supervised, with the token that ends its turn.
+
+            Ids are texts or integers; a line without one has its number. A name stands for its content for good: the same
+            again changes nothing, other content is refused.
 
             \(ExitStatus.table)
             """)
@@ -27,11 +31,13 @@ struct ProbeAdd: ParsableCommand {
     var completionKey: String?
     @Option(help: ArgumentHelp("A directory with a tokenizer.json, or a snapshot that has one.", valueName: "dir|ref"), completion: .directory)
     var tokenizer: String?
+    @Flag(name: .customLong("no-eos"), help: "Put no end of sequence after completions that lack one.")
+    var noEnd = false
     @OptionGroup var options: StoreOptions
 
     func run() throws {
         let store = try options.open()
-        let tokenizer = try ProbeTokenizer(tokenizer, store)
+        let tokenizer = try ProbeTokenizer(tokenizer, appendsEnd: !noEnd, file: file, store)
         let keys = promptKey != nil || completionKey != nil
             ? ProbeFile.TextKeys(prompt: promptKey ?? "prompt", completion: completionKey ?? "completion") : nil
         let lines = try ProbeFile.read(file, keys: keys)
