@@ -19,7 +19,7 @@ extension LanguageModel {
     /// Anonymous memory that `score` takes at most for samples whose longest has `longest` tokens, in bytes: for each thread
     /// the activations of a batch, tiles of logits and a panel of widened weights.
     public func scoringMemory(_ options: ScoringOptions) -> Int {
-        options.threadCount * memory(tokens: max(options.batchTokens, longest))
+        options.threadCount * memory(tokens: options.batchTokens + longest)
     }
 
     /// Entropy, loss and top-1 of each supervised token of each sample.
@@ -147,7 +147,7 @@ enum Scoring {
                 throw LanguageModelError(.malformed, "sample \(index): a scored token that is not there or has none before it")
             }
         }
-        let batches = ScoringBatch.pack(samples, budget: options.batchTokens)
+        let batches = ScoringBatch.pack(samples, budget: options.batchTokens, threads: options.threadCount)
         let state = Mutex(State())
         let delivery = Mutex(())
         // The closures are used only until `concurrentPerform` returns; `deliver` under a lock.
