@@ -29,15 +29,18 @@ struct EntropyCommand: ParsableCommand {
     }
 
     func run() throws {
-        let evaluation = try EntropyRunner.evaluate(options.open(), ref, arguments)
+        let store = try options.open()
+        let probe = try EntropyRunner.probe(store, arguments.probe, arguments.limits)
+        let evaluation = try EntropyRunner.evaluate(store, ref, probe, arguments.limits)
         let means = try evaluation.outputs()
         let totals = Totals(means)
         if options.json {
-            Console.print(json(evaluation, means, totals).text)
+            Console.print(try json(evaluation, means, totals).text)
             return
         }
         let tokens = means.reduce(0) { $0 + $1.tokens }
         Console.print("\(Format.count(means.count, "sample")), \(tokens) scored tokens; nats per token, 95 % intervals over samples")
+        if let words = try evaluation.record().flatMap(Provenance.foreign) { Console.print(Console.printable("not computed here: from \(words)")) }
         var summary = TextTable([.init(title: ""), .init(title: "MEAN", isNumber: true), .init(title: "INTERVAL")])
         for (name, value) in [("entropy", totals.entropy), ("nll", totals.nll), ("top-1", totals.top1)] {
             summary.add([name, Format.fixed(value.mean, 4), "\(Format.fixed(value.low, 4)) to \(Format.fixed(value.high, 4))"])
@@ -67,16 +70,17 @@ struct EntropyCommand: ParsableCommand {
         init(_ means: [SampleMeans]) {
             entropy = Bootstrap(means.map(\.entropy))
             nll = Bootstrap(means.map(\.nll))
-            top1 = Bootstrap(means.map { Double($0.right) / Double(max(1, $0.tokens)) })
+            top1 = Bootstrap(means.map(\.top1))
         }
     }
 
-    private func json(_ evaluation: EntropyEvaluation, _ means: [SampleMeans], _ totals: Totals) -> JSONOutput {
+    private func json(_ evaluation: EntropyEvaluation, _ means: [SampleMeans], _ totals: Totals) throws(StoreError) -> JSONOutput {
         [
             "snapshot": .string("\(evaluation.key.snapshot)"), "probe": .string("\(evaluation.key.probe)"),
-            "settings": .object(evaluation.key.settings.sorted { $0.key < $1.key }.map { ($0.key, .string($0.value)) }),
+            "settings": Provenance.json(evaluation.key.settings),
+            "provenance": Provenance.json(try evaluation.record()?.provenance ?? [:]),
             "entropy": totals.entropy.json, "nll": totals.nll.json, "top1": totals.top1.json,
-            "cut_samples": .strings(evaluation.cutSamples),
+            "cut_samples": .strings(evaluation.probe.cutSamples),
             "samples": .array(
                 means.map { sample in
                     [
