@@ -14,6 +14,8 @@ public struct LanguageModel: Sendable {
 
     public var vocabularySize: Int { architecture.head.weight.rows }
     public var layerCount: Int { architecture.layerCount }
+    /// Whether weights are read where they are; else packed blocks are decoded anew for each batch.
+    public var isMapped: Bool { contents.isMapped }
 
     /// - Parameters:
     ///   - contents: the checkpoint, with a `config.json` beside its weights.

@@ -53,7 +53,7 @@ enum EntropyRunner {
         let ref = evaluation.ref
         try running(ref) {
             let model = try evaluation.openModel()
-            announce("\(ref) (\(model.modelType))", model.scoringMemory(evaluation.options))
+            announce("\(ref) (\(model.modelType))", model.scoringMemory(evaluation.options), [(ref, model)])
             let meter = Meter()
             try evaluation.run(model, isStopped: { Interrupt.isRequested }) { progress in
                 Console.progress { meter.tokens(ref, progress.doneTokens, progress.totalTokens) }
@@ -68,7 +68,9 @@ enum EntropyRunner {
         if !missing.isEmpty {
             try running(name) {
                 let models = try pair.openModels()
-                announce("\(name) (\(models.strong.modelType))", pair.scoringMemory(models))
+                announce(
+                    "\(name) (\(models.strong.modelType))", pair.scoringMemory(models),
+                    [(pair.weak.ref, models.weak), (pair.strong.ref, models.strong)])
                 let meter = Meter()
                 try pair.run(models, missing: missing, isStopped: { Interrupt.isRequested }) { progress in
                     Console.progress { meter.tokens(name, progress.doneTokens, progress.totalTokens) }
@@ -82,7 +84,12 @@ enum EntropyRunner {
         }
     }
 
-    private static func announce(_ what: String, _ memory: Int) {
+    private static func announce(_ what: String, _ memory: Int, _ models: [(ref: String, model: LanguageModel)]) {
+        for (ref, model) in models where !model.isMapped {
+            Console.error(
+                Console.printable(
+                    "ckpt: note: \(ref) has no image: its packed blocks are decoded for each batch (hint: ckpt path \(ref) makes one, which is faster)"))
+        }
         Console.error(
             Console.printable("ckpt: running \(what): up to \(Format.bytes(UInt64(memory))) of memory beside its mapped weights"))
     }

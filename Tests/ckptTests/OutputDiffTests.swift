@@ -149,6 +149,24 @@ import Testing
         #expect(tokens.map { $0["piece"] as? String } == [" w3\u{1b}[31m", " w2\u{1b}[31m"])
     }
 
+    /// What is likely need not occur in the probe: the tokenizer beside the weights names it, if it is the probe's.
+    @Test func tokensOfTheSnapshotsOwnTokenizer() throws {
+        let playground = try OutputPlayground(samples: 1)
+        let sample = ProbeSample(id: "a", tokens: [1, 2, 3, 2], supervised: [2..<4])
+        let store = try Store.open(playground.store)
+        let id = ContentID.hash(of: try FileTree.bytes(OutputPlayground.tokenizer))
+        try store.addProbe(Probe(samples: [sample], tokenizer: id, pieces: [3: [0x41]]), name: "its")
+        try store.addProbe(Probe(samples: [sample], tokenizer: ContentID.hash(of: [1]), pieces: [3: [0x41]]), name: "another")
+        func tokens(_ probe: String) throws -> [[String: Any]] {
+            try #require(try playground.json(["diff", "m@1", "m@2", "--probe", probe, "--tokens", "a"])["tokens"] as? [[String: Any]])
+        }
+        for token in try tokens("its") {
+            for name in ["piece", "top1_weak_piece", "top1_strong_piece"] { #expect((token[name] as? String)?.isEmpty == false, "\(name)") }
+        }
+        #expect(try tokens("its").map { $0["piece"] as? String } == ["A", "#"])
+        #expect(try tokens("another").map { $0["piece"] as? String } == ["A", nil])
+    }
+
     @Test func refusals() throws {
         let playground = try OutputPlayground(samples: 3)
         let path = playground.directory.path + "/m/checkpoint-1"

@@ -3,10 +3,13 @@ import Foundation
 import TestSupport
 import Testing
 
-/// A store with two alike models, a third of another vocabulary, and probes.
+/// A store with two alike models, each with an image, the second with a tokenizer, a third of another vocabulary, and a probe.
 struct OutputPlayground {
     let directory: TemporaryDirectory
     let store: String
+
+    static let tokenizer = URL(filePath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
+        .appending(path: "Golden/tokenizers/gpt2.json").path
 
     /// - Parameter samples: of the probe `p`, which has tokens only.
     init(samples: Int = 12, tokens: ClosedRange<Int> = 4...30, vocabulary: Int = 61, width: Int = 16) throws {
@@ -17,10 +20,11 @@ struct OutputPlayground {
             try TinyModel.write(
                 seed: 5, drift: UInt64(step), vocabulary: vocabulary, width: width, to: directory.path + "/m/checkpoint-\(step)")
         }
+        try FileTree.write(FileTree.bytes(OutputPlayground.tokenizer), to: directory.path + "/m/checkpoint-2/tokenizer.json")
         try TinyModel.write(seed: 6, vocabulary: vocabulary + 6, to: directory.path + "/other/checkpoint-1")
         for run in ["m", "other"] {
             for step in 1...(run == "m" ? 2 : 1) {
-                try self.run(["ingest", directory.path + "/\(run)/checkpoint-\(step)", "--run", run, "--step", "\(step)"])
+                try self.run(["ingest", directory.path + "/\(run)/checkpoint-\(step)", "--run", run, "--step", "\(step)", "--pin"])
             }
         }
         var random = SeededBytes(9)

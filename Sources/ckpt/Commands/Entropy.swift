@@ -14,6 +14,8 @@ struct EntropyCommand: ParsableCommand {
             over samples, with a 95 % bootstrap interval over samples. Results are kept in the store as they are computed:
             interrupted, the same command goes on; asked again, it reads them. Weights are read where they are.
 
+            \(EntropyImport.help)
+
             \(ExitStatus.table)
             """)
 
@@ -21,15 +23,25 @@ struct EntropyCommand: ParsableCommand {
     var ref: String
     @Option(help: "Show at most so many samples, the most uncertain first; 0: all.")
     var limit = 10
+    @Option(name: .customLong("import"), help: ArgumentHelp("Take in figures that were made elsewhere; runs nothing.", valueName: "file"), completion: .file())
+    var importedFile: String?
     @OptionGroup var arguments: ScoringArguments
     @OptionGroup var options: StoreOptions
 
     func validate() throws {
         guard limit >= 0 else { throw ValidationError("--limit is not negative") }
+        if importedFile != nil, arguments.limits.maxLength != nil || arguments.limits.threads != nil {
+            throw ValidationError("--import runs nothing: --max-length and --threads do not go with it")
+        }
     }
 
     func run() throws {
         let store = try options.open()
+        if let importedFile {
+            let outcome = try EntropyImport(store, ref, probe: arguments.probe, importedFile)
+            Console.print(options.json ? outcome.json.text : outcome.text)
+            return
+        }
         let probe = try EntropyRunner.probe(store, arguments.probe, arguments.limits)
         let evaluation = try EntropyRunner.evaluate(store, ref, probe, arguments.limits)
         let means = try evaluation.outputs()
