@@ -88,7 +88,7 @@ enum EntropyRunner {
         for (ref, model) in models where !model.isMapped {
             Console.error(
                 Console.printable(
-                    "ckpt: note: \(ref) has no image: its packed blocks are decoded for each batch (hint: ckpt path \(ref) makes one, which is faster)"))
+                    "ckpt: note: \(ref) has no image: blocks that are packed are decoded for each batch (hint: ckpt path \(ref) makes one)"))
         }
         Console.error(
             Console.printable("ckpt: running \(what): up to \(Format.bytes(UInt64(memory))) of memory beside its mapped weights"))
