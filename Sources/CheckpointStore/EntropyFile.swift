@@ -108,8 +108,13 @@ extension Store {
     /// - Complexity: O(bytes of the file).
     @discardableResult
     public func importOutputs(_ path: String, of snapshot: ContentID, on probe: String) throws(StoreError) -> EntropyRecord {
+        try importOutputs(EntropyFile(path, probe: self.probe(probe).probe), of: snapshot, on: probe)
+    }
+
+    /// The same for a file that was read already.
+    @discardableResult
+    public func importOutputs(_ file: EntropyFile, of snapshot: ContentID, on probe: String) throws(StoreError) -> EntropyRecord {
         let (id, _, probe) = try self.probe(probe)
-        let file = try EntropyFile(path, probe: probe)
         let key = EntropyKey(snapshot: snapshot, probe: id, settings: file.settings)
         try throwingStoreErrors {
             let record = EntropyRecord(

@@ -45,7 +45,7 @@ public enum EntropyColumn: UInt8, Sendable, CaseIterable, Comparable {
     case klWeakStrong = 4
     /// ln C of the mixed distribution.
     case lnC = 5
-    /// Wrong tokens whose margin is smaller in the weak snapshot than in the strong one.
+    /// Of the wrong tokens, the share whose margin is smaller in the weak snapshot than in the strong one.
     case hardNegatives = 6
 
     /// As files and JSON have it.

@@ -37,7 +37,7 @@ extension Store {
             throw StoreError(
                 .conflict,
                 "entropy record \(record.key.id.short) has the columns \(record.columns.map(\.name).joined(separator: ", ")), not \(columns.map(\.name).joined(separator: ", "))",
-                hint: "remove it, or use a setting that tells the two apart")
+                hint: "ckpt probe rm PROBE --record \(record.key.id.short), or a setting that tells the two apart")
         }
         return record
     }
@@ -157,7 +157,7 @@ extension Store {
         for output in known where stored[output.sample].map(output.isIdentical) != true {
             throw StoreError(
                 .conflict, "sample \"\(shape.ids[output.sample])\" is in entropy record \(record.key.id.short) with other figures",
-                hint: "remove the record, or use a setting that tells the two apart")
+                hint: "ckpt probe rm PROBE --record \(record.key.id.short), or a setting that tells the two apart")
         }
     }
 

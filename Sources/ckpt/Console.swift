@@ -63,9 +63,11 @@ enum Console {
 
     /// Text from files on a terminal: control characters would act there.
     static func printable(_ text: String) -> String {
-        guard text.unicodeScalars.contains(where: { $0.value < 32 || $0.value == 127 }) else { return text }
+        func acts(_ scalar: Unicode.Scalar) -> Bool { scalar.value < 32 || (127..<160).contains(scalar.value) }
+        guard text.unicodeScalars.contains(where: acts) else { return text }
         return text.unicodeScalars.map { scalar in
-            scalar.value < 32 || scalar.value == 127 ? "\\x" + String(scalar.value, radix: 16) : String(scalar)
+            guard acts(scalar) else { return String(scalar) }
+            return (scalar.value < 16 ? "\\x0" : "\\x") + String(scalar.value, radix: 16)
         }.joined()
     }
 

@@ -18,6 +18,7 @@ import Darwin
 
     private static let commands = [
         "init", "stats", "verify", "compact", "ingest", "log", "show", "diff", "rm", "tag", "pin", "unpin", "export", "path", "cat",
+        "entropy", "gap",
     ]
 
     @Test(arguments: commands) func help(_ command: String) throws {

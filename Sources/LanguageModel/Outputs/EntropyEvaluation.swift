@@ -1,80 +1,56 @@
 public import CheckpointStore
-internal import Synchronization
-
-#if canImport(Glibc)
-internal import Glibc
-#elseif canImport(Musl)
-internal import Musl
-#else
-internal import Darwin
-#endif
 
 /// The entropies of one snapshot on one probe: taken from its record where they are kept, computed and kept where not.
 public struct EntropyEvaluation: Sendable {
     public let store: Store
     /// As the user named the snapshot.
     public let ref: String
-    public let probe: Probe
+    public let probe: ScoredProbe
     public let key: EntropyKey
     public let options: ScoringOptions
-    /// Samples that were cut at the right, by id.
-    public let cutSamples: [String]
 
-    private let samples: [ScoringSample]
-
-    /// How far a computation is, in scored tokens.
-    public struct Progress: Sendable {
-        public var doneTokens: UInt64
-        public var totalTokens: UInt64
-    }
-
-    /// Results are kept at most this long before they are written, in seconds: a commit costs an fsync.
-    private static let secondsBetweenWrites = 2.0
-
-    /// - Parameters:
-    ///   - maximumLength: tokens of a sample that are read; the rest is cut off at the right.
-    /// - Throws: `.noSuchRef`; `.badInput` naming a sample that has no scored token left once it is cut.
-    public init(
-        _ store: Store, _ ref: String, probe: String, maximumLength: Int, _ options: ScoringOptions
-    ) throws(StoreError) {
+    /// - Throws: `.noSuchRef`.
+    public init(_ store: Store, _ ref: String, _ probe: ScoredProbe, _ options: ScoringOptions) throws(StoreError) {
         self.store = store
         self.ref = ref
+        self.probe = probe
         self.options = options
-        let stored = try store.probe(probe)
-        self.probe = stored.probe
-        var samples: [ScoringSample] = []
-        var cut: [String] = []
-        for sample in stored.probe.samples {
-            var scoring = ScoringSample(tokens: sample.tokens, supervised: sample.supervised)
-            if sample.tokens.count > maximumLength {
-                cut.append(sample.id)
-                scoring.tokens = Array(sample.tokens[..<maximumLength])
-                scoring.supervised = sample.supervised.map { $0.clamped(to: 1..<maximumLength) }.filter { !$0.isEmpty }
-                guard scoring.count > 0 else {
-                    throw StoreError(
-                        .badInput, "probe \(probe): sample \(sample.id) has no scored token in its first \(maximumLength)",
-                        hint: "a greater --max-length")
-                }
-            }
-            samples.append(scoring)
-        }
-        self.samples = samples
-        cutSamples = cut
-        // A limit that cuts nothing changes nothing: it is not in the key.
-        var settings = ["precision": "f32"]
-        if !cut.isEmpty { settings["max_length"] = "\(maximumLength)" }
-        key = EntropyKey(snapshot: try store.snapshot(ref).id, probe: stored.id, settings: settings)
+        key = EntropyKey(snapshot: try store.snapshot(ref).id, probe: probe.id, settings: RecordSettings.own(probe))
     }
 
-    /// Whether every sample's outputs are in the store.
-    public func isKept() throws(StoreError) -> Bool { try store.entropyRecord(key)?.isComplete ?? false }
+    /// The record; nil before the first sample.
+    public func record() throws(StoreError) -> EntropyRecord? { try store.entropyRecord(key) }
 
-    /// Opens the model, to say what it will take before it starts.
+    /// Whether every sample's outputs are in the store.
+    public func isKept() throws(StoreError) -> Bool { try record()?.isComplete ?? false }
+
+    /// Opens the model, to say what it will take before it starts. Weights that are packed are decoded ahead
+    /// (`CheckpointContents.decodedAhead`), once it is clear that the model can be run.
     ///
+    /// - Parameter decoding: bytes of weights decoded, and in all.
     /// - Throws: `StoreError`, `LanguageModelError`.
-    public func openModel() throws -> LanguageModel {
+    public func openModel(
+        isStopped: @Sendable () -> Bool = { false }, decoding: @Sendable (_ done: UInt64, _ total: UInt64) -> Void = { _, _ in }
+    ) throws -> LanguageModel {
         let contents = try store.contents(ref)
-        return try LanguageModel(contents, longest: samples.map(\.tokens.count).max() ?? 1)
+        guard contents.id == key.snapshot else {
+            throw StoreError(.conflict, "\(ref): has become another snapshot meanwhile", hint: "the same command again")
+        }
+        let model = try LanguageModel(contents, longest: probe.longest)
+        if contents.isMapped { return model }
+        return try LanguageModel(contents.decodedAhead(isCancelled: isStopped, progress: decoding), longest: probe.longest)
+    }
+
+    /// Makes the record where there is none.
+    func begin(_ model: LanguageModel) throws(StoreError) -> EntropyRecord {
+        try store.beginEntropyRecord(key, columns: RecordSettings.columns, provenance: EntropyEvaluation.provenance(model, options))
+    }
+
+    static func provenance(_ model: LanguageModel, _ options: ScoringOptions) -> [String: String] {
+        [
+            "program": "ckpt", "device": "cpu", "model_type": model.modelType, "threads": "\(options.threadCount)",
+            "batch_tokens": "\(options.batchTokens)",
+        ]
     }
 
     /// Computes the samples the record lacks, writing them as they come: interrupted, it goes on from there the next time.
@@ -82,70 +58,51 @@ public struct EntropyEvaluation: Sendable {
     /// - Throws: `StoreError`, `LanguageModelError`; what was computed until then is kept.
     /// - Complexity: O(tokens * parameters) for the samples that are not there.
     public func run(
-        _ model: LanguageModel, isStopped: @Sendable () -> Bool, progress: @Sendable (Progress) -> Void
+        _ model: LanguageModel, isStopped: @Sendable () -> Bool, progress: @Sendable (ScoringProgress) -> Void
     ) throws {
-        let record = try store.beginEntropyRecord(
-            key, columns: [.entropy, .nll, .top1],
-            provenance: [
-                "program": "ckpt", "device": "cpu", "model_type": model.modelType, "threads": "\(options.threadCount)",
-                "batch_tokens": "\(options.batchTokens)",
-            ])
-        let missing = samples.indices.filter { !record.contains($0) }
-        let total = missing.reduce(0) { $0 + samples[$1].count }
-        var done = 0
-        var waiting: [SampleOutputs] = []
-        var written = EntropyEvaluation.seconds
-        func write() throws {
-            guard !waiting.isEmpty else { return }
-            try store.appendOutputs(waiting, to: key)
-            waiting = []
-            written = EntropyEvaluation.seconds
-        }
+        let record = try begin(model)
+        let missing = probe.samples.indices.filter { !record.contains($0) }
+        var meter = ScoringProgress(probe, missing)
+        var writer = OutputWriter(store, [key])
         do {
-            try model.score(missing.map { samples[$0] }, options, isStopped: isStopped) { results in
+            try model.score(missing.map { probe.samples[$0] }, options, isStopped: isStopped) { results in
                 for (index, outputs) in results {
-                    done += outputs.entropy.count
-                    waiting.append(
-                        SampleOutputs(
-                            sample: missing[index], values: [outputs.entropy, outputs.nll],
-                            top1: outputs.top.map { UInt32(bitPattern: $0) }))
+                    meter.add(outputs)
+                    writer.add(outputs.of(missing[index]), to: 0)
                 }
-                progress(Progress(doneTokens: UInt64(done), totalTokens: UInt64(total)))
-                if EntropyEvaluation.seconds - written > EntropyEvaluation.secondsBetweenWrites { try write() }
+                progress(meter)
+                try writer.writeNowAndThen()
             }
         } catch {
-            try write()
+            try writer.write()
             throw error
         }
-        try write()
-    }
-
-    private static var seconds: Double {
-        var time = timespec()
-        clock_gettime(CLOCK_MONOTONIC, &time)
-        return Double(time.tv_sec) + Double(time.tv_nsec) / 1e9
+        try writer.write()
     }
 
     /// The record's outputs, sample by sample.
     public func outputs() throws(StoreError) -> [SampleMeans] {
         try store.outputs(of: key).map { outputs in
-            let sample = samples[outputs.sample]
-            let targets = sample.supervised.joined().map { sample.tokens[$0] }
-            let right = zip(outputs.top1, targets).reduce(0) { $0 + (Int32(bitPattern: $1.0) == $1.1 ? 1 : 0) }
+            let right = zip(outputs.top1, probe.targets(outputs.sample)).reduce(0) { $0 + (Int32(bitPattern: $1.0) == $1.1.token ? 1 : 0) }
             return SampleMeans(
-                id: probe.samples[outputs.sample].id, tokens: outputs.count, entropy: SampleMeans.mean(outputs.values[0]),
+                id: probe.probe.samples[outputs.sample].id, tokens: outputs.count, entropy: SampleMeans.mean(outputs.values[0]),
                 nll: SampleMeans.mean(outputs.values[1]), right: right)
         }
     }
+}
 
-    /// Entropy of the scored tokens' own frequencies, in nats a token: a model that knows nothing but these reaches it.
-    public var unigramNLL: Double {
-        var counts: [Int32: Int] = [:]
-        for sample in samples {
-            for position in sample.supervised.joined() { counts[sample.tokens[position], default: 0] += 1 }
-        }
-        let total = Double(counts.values.reduce(0, +))
-        return counts.values.sorted().reduce(0) { $0 - Double($1) / total * log(Double($1) / total) }
+extension ScoringProgress {
+    init(_ probe: ScoredProbe, _ missing: [Int]) {
+        self.init(doneTokens: 0, totalTokens: missing.reduce(0) { $0 + UInt64(probe.samples[$1].count) })
+    }
+
+    mutating func add(_ outputs: TokenOutputs) { doneTokens += UInt64(outputs.entropy.count) }
+}
+
+extension TokenOutputs {
+    /// As a record has them.
+    func of(_ sample: Int) -> SampleOutputs {
+        SampleOutputs(sample: sample, values: [entropy, nll], top1: top.map { UInt32(bitPattern: $0) })
     }
 }
 
@@ -165,6 +122,9 @@ public struct SampleMeans: Sendable, Equatable {
         self.nll = nll
         self.right = right
     }
+
+    /// The share of its tokens that were the likeliest.
+    public var top1: Double { Double(right) / Double(max(1, tokens)) }
 
     static func mean(_ values: [Float]) -> Double { values.reduce(0) { $0 + Double($1) } / Double(max(1, values.count)) }
 }

@@ -22,6 +22,12 @@ extension LanguageModel {
         options.threadCount * memory(tokens: options.batchTokens + longest)
     }
 
+    /// The same of `score(against:)`: both models' passes, and the output rows of the targets.
+    func scoringMemory(_ options: ScoringOptions, against weak: LanguageModel) -> Int {
+        let rows = 4 * Scorer.tileRows * (architecture.width + weak.architecture.width)
+        return scoringMemory(options) + weak.scoringMemory(options) + options.threadCount * rows
+    }
+
     /// Entropy, loss and top-1 of each supervised token of each sample.
     ///
     /// - Parameters:

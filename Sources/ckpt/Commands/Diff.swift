@@ -43,12 +43,14 @@ enum DiffSort: String, ExpressibleByArgument, CaseIterable {
 
 struct Diff: ParsableCommand {
     static let configuration = CommandConfiguration(
-        abstract: "Compare two checkpoints: what moved, where and how far.",
+        abstract: "Compare two checkpoints: what moved, where and how far, or what their outputs became sure of.",
         discussion: """
             A and B are snapshots, or paths of checkpoints outside the store. Tensors that the store knows to be equal are
             skipped without reading. CHANGED is the share of words whose bits differ; DELTA L2 the norm of B - A; RELATIVE
             that norm over the norm of A; FLIPS words whose sign changed. Sums leave out pairs with a NaN or infinity, which
             are counted.
+
+            \(OutputDiff.help)
 
             \(ExitStatus.table)
             """)
@@ -57,21 +59,39 @@ struct Diff: ParsableCommand {
     var first: String
     @Argument(help: "The second.")
     var second: String
-    @Option(help: "One row for each tensor, layer or kind.")
-    var by: GroupingChoice = .tensor
-    @Option(help: "Sort by name, relative, delta, changed, cosine, max or flips; greatest difference first.")
-    var sort: DiffSort = .relative
-    @Option(help: "Show at most so many rows; 0: all.")
-    var limit: Int = 20
+    @Option(help: "One row for each tensor, layer or kind (default: tensor).")
+    var by: GroupingChoice?
+    @Option(help: "Sort by name, relative, delta, changed, cosine, max or flips; greatest difference first (default: relative).")
+    var sort: DiffSort?
+    @Option(help: "Show at most so many rows; 0: all (default: 20; with --probe 5 samples each way, with --tokens all).")
+    var limit: Int?
     @Flag(help: "Exit with 2 when anything differs.")
     var exitCode = false
+    @OptionGroup(title: "Outputs") var outputs: OutputDiffArguments
     @OptionGroup var options: StoreOptions
 
     func validate() throws {
-        guard limit >= 0 else { throw ValidationError("--limit is not negative") }
+        guard limit ?? 0 >= 0 else { throw ValidationError("--limit is not negative") }
+        if outputs.probe != nil, by != nil || sort != nil || exitCode {
+            throw ValidationError("--probe compares outputs, not weights: --by, --sort and --exit-code do not go with it")
+        }
     }
 
     func run() throws {
+        if let probe = outputs.probe {
+            for path in [first, second] where try isOutsideTheStore(path) {
+                throw StoreError(
+                    .badInput, "\(path): outputs are compared of snapshots, and this is a path",
+                    hint: "ckpt ingest \(path) takes it in; then name it by run@step")
+            }
+            let comparison = try OutputDiff(options.open(), weak: first, strong: second, probe: probe, outputs)
+            Console.print(try comparison.answer(limit: limit, json: options.json))
+            return
+        }
+        try compareWeights(by: by ?? .tensor, sort: sort ?? .relative, limit: limit ?? 20)
+    }
+
+    private func compareWeights(by: GroupingChoice, sort: DiffSort, limit: Int) throws {
         let first = try contents(first)
         let second = try contents(second)
         let meter = Meter()
@@ -79,25 +99,30 @@ struct Diff: ParsableCommand {
             Console.progress { meter.line("diff", progress.doneBytes, progress.totalBytes) }
         }
         Console.endProgress()
-        let rows = sorted(delta.groups(by: by.grouping))
+        let rows = Diff.sorted(delta.groups(by: by.grouping), by, sort)
         let format = DiffFormat(delta, rows, by.grouping, limit)
         Console.print(options.json ? format.json.text : format.text)
         if exitCode, delta.isDifferent { throw ExitCode(ExitStatus.found.rawValue) }
     }
 
-    /// A path when there is a file of that name and it looks like one, or no snapshot has the name.
     private func contents(_ name: String) throws(StoreError) -> CheckpointContents {
-        let exists = access(name, F_OK) == 0
-        if exists, name.contains("/") || name.hasSuffix(".safetensors") { return try CheckpointContents(path: name) }
+        try isOutsideTheStore(name) ? CheckpointContents(path: name) : options.open().contents(name)
+    }
+
+    /// A path when there is a file of that name and it looks like one, or no snapshot has the name.
+    private func isOutsideTheStore(_ name: String) throws(StoreError) -> Bool {
+        guard access(name, F_OK) == 0 else { return false }
+        if name.contains("/") || name.hasSuffix(".safetensors") { return true }
         do throws(StoreError) {
-            return try options.open().contents(name)
+            _ = try options.open().snapshot(name)
+            return false
         } catch {
-            guard exists, error.code == .noSuchRef || error.code == .noStore else { throw error }
-            return try CheckpointContents(path: name)
+            guard error.code == .noSuchRef || error.code == .noStore else { throw error }
+            return true
         }
     }
 
-    private func sorted(_ groups: [DeltaGroup]) -> [DeltaGroup] {
+    private static func sorted(_ groups: [DeltaGroup], _ by: GroupingChoice, _ sort: DiffSort) -> [DeltaGroup] {
         if sort == .name { return by == .tensor ? groups.sorted { $0.name < $1.name } : groups }
         // Stable, so that equal rows stay in the order of the file.
         return groups.enumerated().sorted { a, b in

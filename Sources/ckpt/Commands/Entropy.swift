@@ -14,6 +14,8 @@ struct EntropyCommand: ParsableCommand {
             over samples, with a 95 % bootstrap interval over samples. Results are kept in the store as they are computed:
             interrupted, the same command goes on; asked again, it reads them. Weights are read where they are.
 
+            \(EntropyImport.help)
+
             \(ExitStatus.table)
             """)
 
@@ -21,23 +23,36 @@ struct EntropyCommand: ParsableCommand {
     var ref: String
     @Option(help: "Show at most so many samples, the most uncertain first; 0: all.")
     var limit = 10
+    @Option(name: .customLong("import"), help: ArgumentHelp("Take in figures that were made elsewhere; runs nothing.", valueName: "file"), completion: .file())
+    var importedFile: String?
     @OptionGroup var arguments: ScoringArguments
     @OptionGroup var options: StoreOptions
 
     func validate() throws {
         guard limit >= 0 else { throw ValidationError("--limit is not negative") }
+        if importedFile != nil, arguments.limits.maxLength != nil || arguments.limits.threads != nil {
+            throw ValidationError("--import runs nothing: --max-length and --threads do not go with it")
+        }
     }
 
     func run() throws {
-        let evaluation = try EntropyRunner.evaluate(options.open(), ref, arguments)
+        let store = try options.open()
+        if let importedFile {
+            let outcome = try EntropyImport(store, ref, probe: arguments.probe, importedFile)
+            Console.print(options.json ? outcome.json.text : outcome.text)
+            return
+        }
+        let probe = try EntropyRunner.probe(store, arguments.probe, arguments.limits)
+        let evaluation = try EntropyRunner.evaluate(store, ref, probe, arguments.limits)
         let means = try evaluation.outputs()
         let totals = Totals(means)
         if options.json {
-            Console.print(json(evaluation, means, totals).text)
+            Console.print(try json(evaluation, means, totals).text)
             return
         }
         let tokens = means.reduce(0) { $0 + $1.tokens }
         Console.print("\(Format.count(means.count, "sample")), \(tokens) scored tokens; nats per token, 95 % intervals over samples")
+        if let words = try evaluation.record().flatMap(Provenance.foreign) { Console.print(Console.printable("not computed here: from \(words)")) }
         var summary = TextTable([.init(title: ""), .init(title: "MEAN", isNumber: true), .init(title: "INTERVAL")])
         for (name, value) in [("entropy", totals.entropy), ("nll", totals.nll), ("top-1", totals.top1)] {
             summary.add([name, Format.fixed(value.mean, 4), "\(Format.fixed(value.low, 4)) to \(Format.fixed(value.high, 4))"])
@@ -67,16 +82,17 @@ struct EntropyCommand: ParsableCommand {
         init(_ means: [SampleMeans]) {
             entropy = Bootstrap(means.map(\.entropy))
             nll = Bootstrap(means.map(\.nll))
-            top1 = Bootstrap(means.map { Double($0.right) / Double(max(1, $0.tokens)) })
+            top1 = Bootstrap(means.map(\.top1))
         }
     }
 
-    private func json(_ evaluation: EntropyEvaluation, _ means: [SampleMeans], _ totals: Totals) -> JSONOutput {
+    private func json(_ evaluation: EntropyEvaluation, _ means: [SampleMeans], _ totals: Totals) throws(StoreError) -> JSONOutput {
         [
             "snapshot": .string("\(evaluation.key.snapshot)"), "probe": .string("\(evaluation.key.probe)"),
-            "settings": .object(evaluation.key.settings.sorted { $0.key < $1.key }.map { ($0.key, .string($0.value)) }),
+            "settings": Provenance.json(evaluation.key.settings),
+            "provenance": Provenance.json(try evaluation.record()?.provenance ?? [:]),
             "entropy": totals.entropy.json, "nll": totals.nll.json, "top1": totals.top1.json,
-            "cut_samples": .strings(evaluation.cutSamples),
+            "cut_samples": .strings(evaluation.probe.cutSamples),
             "samples": .array(
                 means.map { sample in
                     [

@@ -38,18 +38,22 @@ struct Gap: ParsableCommand {
         guard !history.isEmpty else {
             throw StoreError(.badInput, "\(runName): no snapshot but the strong one", hint: "ckpt log lists the runs")
         }
-        let strongEvaluation = try EntropyRunner.evaluate(store, strong, arguments)
+        let probe = try EntropyRunner.probe(store, arguments.probe, arguments.limits)
+        let strongEvaluation = try EntropyRunner.evaluate(store, strong, probe, arguments.limits)
+        Provenance.note(strong, try strongEvaluation.record())
         let strongMeans = try strongEvaluation.outputs().map(\.entropy)
         var candidates: [GapValue.Candidate] = []
         for entry in history {
-            let means = try EntropyRunner.evaluate(store, entry.ref, arguments).outputs()
+            let evaluation = try EntropyRunner.evaluate(store, entry.ref, probe, arguments.limits)
+            Provenance.note(entry.ref, try evaluation.record())
+            let means = try evaluation.outputs()
             let tokens = means.reduce(0) { $0 + $1.tokens }
             let loss = means.reduce(0) { $0 + $1.nll * Double($1.tokens) }
             candidates.append(GapValue.Candidate(entropy: means.map(\.entropy), meanNLL: loss / Double(max(1, tokens))))
         }
         var settings = GapValue.Settings()
         settings.leastGap = minGap
-        let unigram = strongEvaluation.unigramNLL
+        let unigram = probe.unigramNLL
         let gap = GapValue(strong: strongMeans, candidates: candidates, unigramNLL: unigram, settings)
         let rows = gap.rows.sorted { $0.pick < $1.pick }
         if options.json {

@@ -3,7 +3,7 @@ import CheckpointStore
 
 struct ProbeShow: ParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "show", abstract: "Show a probe and its samples.", discussion: ExitStatus.table)
+        commandName: "show", abstract: "Show a probe, its samples, and the entropy records on it.", discussion: ExitStatus.table)
 
     @Argument(help: "The probe: its name, or the beginning of its id.")
     var name: String
@@ -16,10 +16,12 @@ struct ProbeShow: ParsableCommand {
     }
 
     func run() throws {
-        let (id, name, probe) = try options.open().probe(name)
+        let store = try options.open()
+        let (id, name, probe) = try store.probe(name)
+        let records = try ProbeRecords(store, id)
         let shown = limit == 0 ? probe.samples[...] : probe.samples.prefix(limit)
         if options.json {
-            Console.print(json(id, name, probe, shown).text)
+            Console.print(json(id, name, probe, shown, records).text)
             return
         }
         Console.print("probe      \(id)")
@@ -40,14 +42,15 @@ struct ProbeShow: ParsableCommand {
         Console.print(table.text(width: Console.width))
         let hidden = probe.samples.count - shown.count
         if hidden > 0 { Console.print("and \(hidden) more (--limit 0 shows all)") }
+        if let text = records.text { Console.print("\n" + text) }
     }
 
-    private func json(_ id: ContentID, _ name: String?, _ probe: Probe, _ shown: ArraySlice<ProbeSample>) -> JSONOutput {
+    private func json(_ id: ContentID, _ name: String?, _ probe: Probe, _ shown: ArraySlice<ProbeSample>, _ records: ProbeRecords) -> JSONOutput {
         [
             "id": .string("\(id)"), "name": .optional(name), "tokenizer": .optional(probe.tokenizer.map { "\($0)" }),
             "samples": .int(probe.samples.count), "tokens": .int(probe.samples.reduce(0) { $0 + $1.tokens.count }),
             "supervised_tokens": .int(probe.samples.reduce(0) { $0 + $1.supervisedCount }),
-            "rows": .array(shown.map(ProbeFormat.json)),
+            "rows": .array(shown.map(ProbeFormat.json)), "records": records.json,
         ]
     }
 }

@@ -46,8 +46,9 @@ func forward(_ path: String, _ probe: String, _ threads: Int, _ repeats: Int, _ 
 /// Milliseconds from `start`, of the clock that only goes forward, to the first batch's first product, by the way `ckpt
 /// entropy` takes: the store opened, the probe read, the model opened.
 func firstProduct(_ path: String, _ ref: String, _ probe: String, _ start: Double) throws {
+    let store = try Store.open(path)
     let evaluation = try EntropyEvaluation(
-        Store.open(path), ref, probe: probe, maximumLength: 4096, ScoringOptions())
+        store, ref, ScoredProbe(store, probe, maximumLength: 4096), ScoringOptions())
     let model = try evaluation.openModel()
     let first = Mutex<Double?>(nil)
     do {

@@ -1,0 +1,68 @@
+public import CheckpointStore
+
+#if canImport(Glibc)
+internal import Glibc
+#elseif canImport(Musl)
+internal import Musl
+#else
+internal import Darwin
+#endif
+
+/// A probe whose samples are cut to a length: what models are run on. Records of one model and of a pair use the same one.
+public struct ScoredProbe: Sendable {
+    public let id: ContentID
+    public let probe: Probe
+    /// Samples that were cut at the right, by id.
+    public let cutSamples: [String]
+
+    let samples: [ScoringSample]
+    /// The length, where it cuts a sample: a limit that cuts nothing changes no figure, so no key holds it.
+    let cutLength: Int?
+
+    /// - Parameters:
+    ///   - name: the probe's, or a unique prefix of its id.
+    ///   - maximumLength: tokens of a sample that are read; the rest is cut off at the right.
+    /// - Throws: `.noSuchRef`; `.badInput` naming a sample that has no scored token left once it is cut.
+    public init(_ store: Store, _ name: String, maximumLength: Int) throws(StoreError) {
+        let stored = try store.probe(name)
+        id = stored.id
+        probe = stored.probe
+        var samples: [ScoringSample] = []
+        var cut: [String] = []
+        for sample in stored.probe.samples {
+            var scoring = ScoringSample(tokens: sample.tokens, supervised: sample.supervised)
+            if sample.tokens.count > maximumLength {
+                cut.append(sample.id)
+                scoring.tokens = Array(sample.tokens[..<maximumLength])
+                scoring.supervised = sample.supervised.map { $0.clamped(to: 1..<maximumLength) }.filter { !$0.isEmpty }
+                guard scoring.count > 0 else {
+                    throw StoreError(
+                        .badInput, "probe \(name): sample \(sample.id) has no scored token in its first \(maximumLength)",
+                        hint: "a greater --max-length")
+                }
+            }
+            samples.append(scoring)
+        }
+        self.samples = samples
+        cutSamples = cut
+        cutLength = cut.isEmpty ? nil : maximumLength
+    }
+
+    /// Tokens of the longest sample.
+    var longest: Int { samples.map(\.tokens.count).max() ?? 1 }
+
+    /// The scored tokens of a sample, and their places in it.
+    func targets(_ sample: Int) -> [(position: Int, token: Int32)] {
+        samples[sample].supervised.joined().map { ($0, samples[sample].tokens[$0]) }
+    }
+
+    /// Entropy of the scored tokens' own frequencies, in nats a token: a model that knows nothing but these reaches it.
+    public var unigramNLL: Double {
+        var counts: [Int32: Int] = [:]
+        for sample in samples.indices {
+            for (_, token) in targets(sample) { counts[token, default: 0] += 1 }
+        }
+        let total = Double(counts.values.reduce(0, +))
+        return counts.values.sorted().reduce(0) { $0 - Double($1) / total * log(Double($1) / total) }
+    }
+}

@@ -1,0 +1,26 @@
+import CheckpointStore
+
+/// Where figures come from, in words.
+enum Provenance {
+    /// Nil for what this program computed on this kind of device itself.
+    static func foreign(_ record: EntropyRecord) -> String? {
+        let provenance = record.provenance
+        return provenance["program"] == "ckpt" && provenance["device"] == "cpu" ? nil : words(provenance)
+    }
+
+    /// `transformers on cuda`
+    static func words(_ provenance: [String: String]) -> String {
+        let program = provenance["program"] ?? "an unnamed program"
+        return provenance["device"].map { "\(program) on \($0)" } ?? program
+    }
+
+    /// Says on stderr that figures in use come from elsewhere.
+    static func note(_ what: String, _ record: EntropyRecord?) {
+        guard let words = record.flatMap(foreign) else { return }
+        Console.error(Console.printable("ckpt: note: the figures of \(what) come from \(words)"))
+    }
+
+    static func json(_ texts: [String: String]) -> JSONOutput {
+        .object(texts.sorted { $0.key < $1.key }.map { ($0.key, .string($0.value)) })
+    }
+}
