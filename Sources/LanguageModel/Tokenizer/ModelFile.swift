@@ -66,8 +66,10 @@ struct ModelFile {
     /// - Throws: `.unsupported` where the model is of another kind, `.malformed` where it lacks its own tokens.
     func model(path: String) throws(LanguageModelError) -> BytePairModel {
         if let refused { throw PipelineReader(path: path).unsupported(refused) }
+        // Where every byte has a token, nothing is unknown, and nothing falls back.
+        let isComplete = vocabulary.isByteLevel && vocabulary.hasAllBytes
         var unknownID: Int32?
-        if let unknown {
+        if let unknown, !isComplete {
             unknownID = vocabulary.id(text: Array(unknown.utf8))
             guard unknownID != nil else {
                 throw LanguageModelError(
@@ -75,7 +77,10 @@ struct ModelFile {
             }
         }
         var byteTokens: [Int32]?
-        if fallsBackToBytes {
+        if fallsBackToBytes, !isComplete {
+            guard !vocabulary.isByteLevel else {
+                throw PipelineReader(path: path).unsupported("byte_fallback of a byte-level model that lacks bytes")
+            }
             byteTokens = (0..<256).map { byte in
                 let digits = String(byte, radix: 16, uppercase: true)
                 return vocabulary.id(text: Array("<0x\(byte < 16 ? "0" : "")\(digits)>".utf8)) ?? -1
@@ -86,7 +91,12 @@ struct ModelFile {
             byteTokens: byteTokens, ignoresMerges: ignoresMerges)
     }
 
+    /// null is false.
     private static func bool(_ scanner: inout JSONScanner) throws(FormatError) -> Bool {
+        if scanner.peek() == UInt8(ascii: "n") {
+            try scanner.literal("null")
+            return false
+        }
         let isTrue = scanner.peek() == UInt8(ascii: "t")
         try scanner.literal(isTrue ? "true" : "false")
         return isTrue
