@@ -18,17 +18,17 @@ struct ModelFile {
     ///
     /// - Parameter size: bytes of the file.
     init(_ scanner: inout JSONScanner, isByteLevel: Bool, size: Int) throws(FormatError) {
-        // An entry takes some forty bytes of a file, its merge included.
-        vocabulary = Vocabulary(isByteLevel: isByteLevel, capacity: size / 48)
+        // An entry takes some eighty bytes of an indented file, its merge included. The table grows where that is wrong.
+        vocabulary = Vocabulary(isByteLevel: isByteLevel, capacity: size / 80)
         try scanner.open(UInt8(ascii: "{"))
         var (first, keys, isRead) = (true, Set<String>(), false)
         while try scanner.next(before: UInt8(ascii: "}"), first: &first) {
             let key = try scanner.key()
-            guard keys.insert(key).inserted else { throw scanner.failure("\"\(key)\" occurs twice") }
+            guard keys.insert(key).inserted else { throw scanner.failure("\(quoted(key)) occurs twice") }
             switch key {
             case "type":
                 let type = try scanner.string()
-                if type != "BPE" { refused = "a model of type \(type)" }
+                if type != "BPE" { refused = "a model of type \(shown(type))" }
             case "vocab":
                 guard scanner.peek() == UInt8(ascii: "{") else {
                     refused = refused ?? "a model whose vocabulary is no object"
@@ -54,7 +54,7 @@ struct ModelFile {
             case "continuing_subword_prefix", "end_of_word_suffix":
                 if try ModelFile.optionalString(&scanner) ?? "" != "" { refused = refused ?? key }
             default:
-                refused = refused ?? "the model's \"\(key)\""
+                refused = refused ?? "the model's \(quoted(key))"
                 try scanner.skipValue()
             }
         }
@@ -195,8 +195,11 @@ struct ModelFile {
     }
 }
 
-/// A token or key as an error names it: in quotes, and not too long.
-func quoted(_ text: String) -> String {
+/// A token or key as an error names it: in quotes, on one line, and not too long.
+func quoted(_ text: String) -> String { "\"\(shown(text))\"" }
+
+/// A name in an error: on one line, and not too long.
+func shown(_ text: String) -> String {
     let shown = text.unicodeScalars.prefix(40).map { $0.value < 0x20 ? $0.escaped(asASCII: true) : String($0) }.joined()
-    return "\"\(shown)\(text.unicodeScalars.count > 40 ? "…" : "")\""
+    return shown + (text.unicodeScalars.count > 40 ? "…" : "")
 }

@@ -52,7 +52,7 @@ struct Vocabulary: Sendable {
                     let bytes = UnsafeBufferPointer(rebasing: arena[start...])
                     let hash = ByteTable.hash(bytes)
                     guard table.find(bytes, hash: hash, entry: stored) == nil else { return false }
-                    table.insert(entry, hash: hash) { ByteTable.hash(stored($0)) }
+                    table.insert(entry, hash: hash)
                     return true
                 }
                 return isLiteral ? insert(into: &literals) : insert(into: &table)
