@@ -72,7 +72,7 @@ let package = Package(
 
         .executableTarget(
             name: "ckpt-tokenize", dependencies: ["LanguageModel"], path: "tools/reference/tokenizers",
-            exclude: ["make.py", "check.py", "texts.py"], swiftSettings: settings),
+            exclude: ["make.py", "check.py", "texts.py", "hostile.py", "variants.py", "speed.py"], swiftSettings: settings),
 
         .target(
             name: "TestSupport", dependencies: ["TensorFormats"], path: "Tests/TestSupport",

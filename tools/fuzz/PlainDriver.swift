@@ -1,3 +1,7 @@
+#if canImport(TensorFormats)
+    import TensorFormats
+#endif
+
 /// Runs files through a target once, where there is no fuzzer: each as it is, cut at every byte and with every byte
 /// changed.
 @main

@@ -17,6 +17,8 @@ struct AddedTokens: Sendable {
 
     /// In the order of the file.
     let tokens: [Token]
+    /// What each stands for when it is decoded: to the library that is what it looks for.
+    private let decoded: [[UInt8]]
     /// Indices in `tokens`.
     private let byID: [Int32: Int]
     private let byText: [[UInt8]: Int]
@@ -28,23 +30,27 @@ struct AddedTokens: Sendable {
         self.tokens = tokens
         byID = Dictionary(tokens.enumerated().map { ($1.id, $0) }) { $1 }
         byText = Dictionary(tokens.enumerated().map { ($1.text, $0) }) { $1 }
+        let decoded = tokens.map { token in
+            token.isNormalized ? token.text.withUnsafeBufferPointer { normalizer.apply($0) } ?? token.text : token.text
+        }
         var (raw, normalized) = (Trie(), Trie())
         // Where two look the same, a special one comes first, then the order of the file.
         let order = tokens.indices.filter { tokens[$0].isSpecial } + tokens.indices.filter { !tokens[$0].isSpecial }
         for index in order {
-            let token = tokens[index]
-            if token.isNormalized {
-                let text = token.text.withUnsafeBufferPointer { normalizer.apply($0) } ?? token.text
-                guard !text.isEmpty else { return nil }
-                normalized.insert(text, index)
+            guard !decoded[index].isEmpty else { return nil }
+            if tokens[index].isNormalized {
+                normalized.insert(decoded[index], index)
             } else {
-                raw.insert(token.text, index)
+                raw.insert(decoded[index], index)
             }
         }
-        (self.raw, self.normalized) = (raw, normalized)
+        (self.decoded, self.raw, self.normalized) = (decoded, raw, normalized)
     }
 
     subscript(id: Int32) -> Token? { byID[id].map { tokens[$0] } }
+
+    /// The text that a decoder gets for the token with this id; nil where none has it.
+    func decodedText(_ id: Int32) -> [UInt8]? { byID[id].map { decoded[$0] } }
 
     func id(text: [UInt8]) -> Int32? { byText[text].map { tokens[$0].id } }
 
@@ -60,13 +66,18 @@ struct AddedTokens: Sendable {
     ) {
         let trie = normalized ? self.normalized : raw
         var (index, start) = (0, 0)
+        // Where white space after a token ended: the next token may stand in it, and its end is known then.
+        var spaceEnd = 0
         while let match = trie.next(text, from: index) {
             index = match.range.upperBound
             let token = tokens[match.token]
             if token.isSingleWord, AddedTokens.isInsideWord(text, match.range) { continue }
             var (from, to) = (match.range.lowerBound, match.range.upperBound)
-            if token.stripsLeft { from = max(AddedTokens.spaceStart(text, from), start) }
-            if token.stripsRight { to = AddedTokens.spaceEnd(text, to) }
+            if token.stripsLeft { from = AddedTokens.spaceStart(text, from, after: start) }
+            if token.stripsRight {
+                spaceEnd = AddedTokens.spaceEnd(text, max(to, spaceEnd))
+                to = spaceEnd
+            }
             if start < from { body(.text(start..<from)) }
             body(.token(token.id))
             start = to
@@ -84,18 +95,20 @@ struct AddedTokens: Sendable {
             || range.upperBound < text.count && isWord(UTF8Text.scalar(text, at: range.upperBound).scalar)
     }
 
-    /// `\w` as Unicode's regular expressions have it (UTS 18, annex C).
-    private static func isWord(_ value: UInt32) -> Bool {
-        guard let properties = UnicodeScalar(value)?.properties else { return false }
+    /// `\w` as Unicode's regular expressions have it (UTS 18, annex C), in Unicode 16 as the library's.
+    static func isWord(_ value: UInt32) -> Bool {
+        guard let properties = UnicodeScalar(value)?.properties, let age = properties.age, age.major <= 16 else {
+            return false
+        }
         switch properties.generalCategory {
         case .nonspacingMark, .spacingMark, .enclosingMark, .decimalNumber, .connectorPunctuation: return true
         default: return properties.isAlphabetic || properties.isJoinControl
         }
     }
 
-    private static func spaceStart(_ text: UnsafeBufferPointer<UInt8>, _ end: Int) -> Int {
+    private static func spaceStart(_ text: UnsafeBufferPointer<UInt8>, _ end: Int, after first: Int) -> Int {
         var start = end
-        while start > 0 {
+        while start > first {
             let (scalar, length) = UTF8Text.scalar(text, before: start)
             guard UnicodeScalar(scalar)?.properties.isWhitespace == true else { break }
             start -= length

@@ -20,6 +20,18 @@ enum ByteAlphabet {
         return bytes
     }()
 
+    /// Each byte's character.
+    private static let characters: [[UInt8]] = {
+        var characters = [[UInt8]](repeating: [], count: 256)
+        for (scalar, byte) in bytes.enumerated() where byte >= 0 {
+            characters[Int(byte)] = Array(UTF8.encode(UnicodeScalar(UInt16(scalar))!)!)
+        }
+        return characters
+    }()
+
+    /// The characters that stand for these bytes. O(n).
+    static func encode(_ bytes: [UInt8]) -> [UInt8] { bytes.flatMap { characters[Int($0)] } }
+
     /// Puts the bytes that the text from `start` on stands for in its place.
     ///
     /// - Parameter text: well-formed UTF-8.

@@ -15,7 +15,7 @@ struct ByteTable: Sendable {
 
     private static func slotCount(for entries: Int) -> Int {
         var count = 16
-        while count < entries * 2 { count *= 2 }
+        while count * 2 < entries * 3 { count *= 2 }
         return count
     }
 
@@ -54,7 +54,7 @@ struct ByteTable: Sendable {
         _ bytes: UnsafeBufferPointer<UInt8>, hash: UInt64, entry: (Int) -> UnsafeBufferPointer<UInt8>
     ) -> Int? {
         let mask = slots.count &- 1
-        var place = Int(truncatingIfNeeded: hash) & mask
+        var place = Int(truncatingIfNeeded: hash >> 32) & mask
         while true {
             let slot = slots[place]
             if slot == 0 { return nil }
@@ -67,21 +67,19 @@ struct ByteTable: Sendable {
     }
 
     /// Adds an entry that is not in the table yet.
-    mutating func insert(_ number: Int, hash: UInt64, rehash: (Int) -> UInt64) {
-        if (count + 1) * 2 > slots.count {
+    mutating func insert(_ number: Int, hash: UInt64) {
+        if (count + 1) * 3 > slots.count * 2 {
             let old = slots
             slots = [UInt64](repeating: 0, count: old.count * 2)
-            for slot in old where slot != 0 {
-                place(slot, hash: rehash(Int(slot & 0xffff_ffff) - 1))
-            }
+            for slot in old where slot != 0 { place(slot) }
         }
-        place((hash & 0xffff_ffff_0000_0000) | UInt64(number + 1), hash: hash)
+        place((hash & 0xffff_ffff_0000_0000) | UInt64(number + 1))
         count += 1
     }
 
-    private mutating func place(_ slot: UInt64, hash: UInt64) {
+    private mutating func place(_ slot: UInt64) {
         let mask = slots.count - 1
-        var place = Int(truncatingIfNeeded: hash) & mask
+        var place = Int(truncatingIfNeeded: slot >> 32) & mask
         while slots[place] != 0 { place = (place + 1) & mask }
         slots[place] = slot
     }

@@ -1,6 +1,7 @@
 /// What the patterns of pre-tokenizers ask of a character, as the library's regular expression engine answers it.
 ///
-/// That engine knows Unicode 16: characters that came later are in no class. U+0295 was a lower-case letter then.
+/// That engine knows Unicode 16: characters that came later are in no class but `numeric`, which is not its own and
+/// follows Unicode 17. U+0295 was a lower-case letter in 16.
 /// `tools/reference/tokenizers/make.py` writes the classes of every character, and a test compares them.
 struct CharacterClasses {
     struct Class: OptionSet {
@@ -19,6 +20,8 @@ struct CharacterClasses {
         static let lower = Class(rawValue: 32)
         /// `[\r\n]`
         static let newline = Class(rawValue: 64)
+        /// A digit to the pre-tokenizer of that name.
+        static let numeric = Class(rawValue: 128)
     }
 
     /// Where the classes of 256 characters start; -1 until one of them is asked for.
@@ -52,10 +55,10 @@ struct CharacterClasses {
         case .lowercaseLetter: found = [.letter, .lower]
         case .modifierLetter, .otherLetter: found = [.letter, .upper, .lower]
         case .nonspacingMark, .spacingMark, .enclosingMark: found = [.mark, .upper, .lower]
-        case .decimalNumber, .letterNumber, .otherNumber: found = .number
+        case .decimalNumber, .letterNumber, .otherNumber: found = [.number, .numeric]
         default: return []
         }
-        guard let age = properties.age, age.major <= 16 else { return [] }
+        guard let age = properties.age, age.major <= 16 else { return found.intersection(.numeric) }
         return found
     }
 }

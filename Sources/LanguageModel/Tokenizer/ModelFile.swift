@@ -18,17 +18,17 @@ struct ModelFile {
     ///
     /// - Parameter size: bytes of the file.
     init(_ scanner: inout JSONScanner, isByteLevel: Bool, size: Int) throws(FormatError) {
-        // An entry takes some forty bytes of a file, its merge included.
-        vocabulary = Vocabulary(isByteLevel: isByteLevel, capacity: size / 48)
+        // An entry takes some eighty bytes of an indented file, its merge included. The table grows where that is wrong.
+        vocabulary = Vocabulary(isByteLevel: isByteLevel, capacity: size / 80)
         try scanner.open(UInt8(ascii: "{"))
         var (first, keys, isRead) = (true, Set<String>(), false)
         while try scanner.next(before: UInt8(ascii: "}"), first: &first) {
             let key = try scanner.key()
-            guard keys.insert(key).inserted else { throw scanner.failure("\"\(key)\" occurs twice") }
+            guard keys.insert(key).inserted else { throw scanner.failure("\(quoted(key)) occurs twice") }
             switch key {
             case "type":
                 let type = try scanner.string()
-                if type != "BPE" { refused = "a model of type \(type)" }
+                if type != "BPE" { refused = "a model of type \(shown(type))" }
             case "vocab":
                 guard scanner.peek() == UInt8(ascii: "{") else {
                     refused = refused ?? "a model whose vocabulary is no object"
@@ -54,7 +54,7 @@ struct ModelFile {
             case "continuing_subword_prefix", "end_of_word_suffix":
                 if try ModelFile.optionalString(&scanner) ?? "" != "" { refused = refused ?? key }
             default:
-                refused = refused ?? "the model's \"\(key)\""
+                refused = refused ?? "the model's \(quoted(key))"
                 try scanner.skipValue()
             }
         }
@@ -66,8 +66,10 @@ struct ModelFile {
     /// - Throws: `.unsupported` where the model is of another kind, `.malformed` where it lacks its own tokens.
     func model(path: String) throws(LanguageModelError) -> BytePairModel {
         if let refused { throw PipelineReader(path: path).unsupported(refused) }
+        // Where every byte has a token, nothing is unknown, and nothing falls back.
+        let isComplete = vocabulary.isByteLevel && vocabulary.hasAllBytes
         var unknownID: Int32?
-        if let unknown {
+        if let unknown, !isComplete {
             unknownID = vocabulary.id(text: Array(unknown.utf8))
             guard unknownID != nil else {
                 throw LanguageModelError(
@@ -75,7 +77,10 @@ struct ModelFile {
             }
         }
         var byteTokens: [Int32]?
-        if fallsBackToBytes {
+        if fallsBackToBytes, !isComplete {
+            guard !vocabulary.isByteLevel else {
+                throw PipelineReader(path: path).unsupported("byte_fallback of a byte-level model that lacks bytes")
+            }
             byteTokens = (0..<256).map { byte in
                 let digits = String(byte, radix: 16, uppercase: true)
                 return vocabulary.id(text: Array("<0x\(byte < 16 ? "0" : "")\(digits)>".utf8)) ?? -1
@@ -86,7 +91,12 @@ struct ModelFile {
             byteTokens: byteTokens, ignoresMerges: ignoresMerges)
     }
 
+    /// null is false.
     private static func bool(_ scanner: inout JSONScanner) throws(FormatError) -> Bool {
+        if scanner.peek() == UInt8(ascii: "n") {
+            try scanner.literal("null")
+            return false
+        }
         let isTrue = scanner.peek() == UInt8(ascii: "t")
         try scanner.literal(isTrue ? "true" : "false")
         return isTrue
@@ -185,8 +195,11 @@ struct ModelFile {
     }
 }
 
-/// A token or key as an error names it: in quotes, and not too long.
-func quoted(_ text: String) -> String {
+/// A token or key as an error names it: in quotes, on one line, and not too long.
+func quoted(_ text: String) -> String { "\"\(shown(text))\"" }
+
+/// A name in an error: on one line, and not too long.
+func shown(_ text: String) -> String {
     let shown = text.unicodeScalars.prefix(40).map { $0.value < 0x20 ? $0.escaped(asASCII: true) : String($0) }.joined()
-    return "\"\(shown)\(text.unicodeScalars.count > 40 ? "…" : "")\""
+    return shown + (text.unicodeScalars.count > 40 ? "…" : "")
 }

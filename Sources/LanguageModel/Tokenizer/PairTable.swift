@@ -1,14 +1,17 @@
 /// Two numbers to one: the merges of a model, the edges of a trie. Open addressing in one array.
+///
+/// Hashes are seeded by the process, so that a file cannot be made to collide.
 struct PairTable: Sendable {
     /// Key, value, key, value...
     private var slots: [UInt64]
     private var count = 0
     /// No pair of two 31-bit numbers has this key.
     private static let free = UInt64.max
+    private static let seed = UInt64.random(in: .min ... .max)
 
     init(capacity: Int) {
         var count = 16
-        while count < capacity * 2 { count *= 2 }
+        while count * 2 < capacity * 3 { count *= 2 }
         slots = [UInt64](repeating: PairTable.free, count: count * 2)
     }
 
@@ -19,8 +22,8 @@ struct PairTable: Sendable {
 
     @inline(__always)
     private static func hash(_ key: UInt64) -> Int {
-        let product = key &* 0x9e37_79b9_7f4a_7c15
-        return Int(truncatingIfNeeded: product >> 32 ^ product)
+        let product = (key ^ seed).multipliedFullWidth(by: 0x9e37_79b9_7f4a_7c15)
+        return Int(truncatingIfNeeded: product.high ^ product.low)
     }
 
     /// The value of a pair of numbers that are not negative. O(1) expected.
@@ -41,7 +44,7 @@ struct PairTable: Sendable {
 
     /// Sets the value of a pair, over one that it had.
     mutating func set(_ left: Int32, _ right: Int32, _ value: UInt64) {
-        if (count + 1) * 4 > slots.count { grow() }
+        if (count + 1) * 3 > slots.count { grow() }
         store(PairTable.key(left, right), value)
     }
 

@@ -12,7 +12,7 @@ struct PipelineReader {
             hint: "probes that are tokens already always work: lines of {\"id\", \"input_ids\", \"completion_start\"}")
     }
 
-    private func malformed(_ what: String) -> LanguageModelError {
+    func malformed(_ what: String) -> LanguageModelError {
         LanguageModelError(.malformed, "\(path): \(what)")
     }
 
@@ -21,57 +21,21 @@ struct PipelineReader {
         value["type"]?.string == "ByteLevel" || (value["pretokenizers"]?.array ?? []).contains { isByteLevel($0) }
     }
 
-    // MARK: Values
-
-    private func string(_ value: JSONValue, _ key: String, in part: String) throws(LanguageModelError) -> String {
-        guard let text = value[key: key]?.string else { throw malformed("\(part): \"\(key)\" is no string") }
-        return text
-    }
-
-    private func bool(
-        _ value: JSONValue, _ key: String, in part: String, default missing: Bool? = nil
-    ) throws(LanguageModelError) -> Bool {
-        if case .bool(let flag) = value[key: key] { return flag }
-        guard let missing, value[key: key] == nil else { throw malformed("\(part): \"\(key)\" is neither true nor false") }
-        return missing
-    }
-
-    private func id(_ value: JSONValue?, in part: String) throws(LanguageModelError) -> Int32 {
-        guard let id = value?.unsigned, id < UInt64(Int32.max) else { throw malformed("\(part): no id below 2^31 - 1") }
-        return Int32(id)
-    }
-
-    /// The bytes of a pattern that is a plain text.
-    private func literal(_ value: JSONValue, in part: String) throws(LanguageModelError) -> [UInt8] {
-        if let regex = value[key: "pattern"]?[key: "Regex"]?.string { throw unsupported("\(part): the pattern \(quoted(regex))") }
-        guard let text = value[key: "pattern"]?[key: "String"]?.string, !text.isEmpty else {
-            throw malformed("\(part): a pattern that is no text")
-        }
-        return Array(text.utf8)
-    }
-
-    /// The elements of a sequence, or the one part that the value is.
-    private func flattened(_ value: JSONValue, _ key: String, in part: String) throws(LanguageModelError) -> [JSONValue] {
-        if value == .null { return [] }
-        guard try string(value, "type", in: part) == "Sequence" else { return [value] }
-        guard let elements = value[key: key]?.array else { throw malformed("\(part): a sequence without \"\(key)\"") }
-        var result: [JSONValue] = []
-        for element in elements { result += try flattened(element, key, in: part) }
-        return result
-    }
-
-    // MARK: Parts
-
     func normalizer(_ value: JSONValue) throws(LanguageModelError) -> Normalizer {
-        var normalizer = Normalizer()
+        var (normalizer, growth) = (Normalizer(), 1)
         for step in try flattened(value, "normalizers", in: "normalizer") {
             switch try string(step, "type", in: "normalizer") {
-            case "NFC": normalizer.steps.append(.nfc)
+            case "NFC":
+                try grow(&growth, by: 3, "normalizer")
+                normalizer.steps.append(.nfc)
             case "Replace":
-                let wanted = try literal(step, in: "normalizer")
-                normalizer.steps.append(.replace(wanted, Array(try string(step, "content", in: "normalizer").utf8)))
-            case "Prepend": normalizer.steps.append(.prepend(Array(try string(step, "prepend", in: "normalizer").utf8)))
-            case let type: throw unsupported("a normalizer of type \(type)")
+                let (wanted, content) = try replacement(step, &growth, in: "normalizer")
+                normalizer.steps.append(.replace(wanted, content))
+            case "Prepend":
+                let prefix = Array(try string(step, "prepend", in: "normalizer").utf8)
+                try grow(&growth, by: 1 + prefix.count, "normalizer")
+                normalizer.steps.append(.prepend(prefix))
+            case let type: throw unsupported("a normalizer of type \(shown(type))")
             }
         }
         return normalizer
@@ -82,7 +46,7 @@ struct PipelineReader {
         let steps = try flattened(value, "pretokenizers", in: "pre_tokenizer")
         for (index, step) in steps.enumerated() {
             let type = try string(step, "type", in: "pre_tokenizer")
-            let part = "a pre-tokenizer of type \(type)"
+            let part = "a pre-tokenizer of type \(shown(type))"
             switch type {
             case "ByteLevel":
                 // What comes after it would cut bytes, not characters.
@@ -107,11 +71,11 @@ struct PipelineReader {
         if try bool(step, "invert", in: part) { throw unsupported("an inverted Split") }
         if let regex = step[key: "pattern"]?[key: "Regex"]?.string {
             guard let pattern = SplitPattern(regex: regex) else { throw unsupported("the Split pattern \(quoted(regex))") }
-            guard behavior == "Isolated" else { throw unsupported("a Split pattern with behavior \(behavior)") }
+            guard behavior == "Isolated" else { throw unsupported("a Split pattern with behavior \(shown(behavior))") }
             return .pattern(pattern)
         }
         let delimiter = try literal(step, in: part)
-        guard behavior == "MergedWithPrevious" else { throw unsupported("a Split text with behavior \(behavior)") }
+        guard behavior == "MergedWithPrevious" else { throw unsupported("a Split text with behavior \(shown(behavior))") }
         return .after(delimiter)
     }
 
@@ -141,7 +105,7 @@ struct PipelineReader {
             case "TemplateProcessing":
                 guard result == nil else { throw unsupported("more than one TemplateProcessing") }
                 result = try singleTemplate(step)
-            case let type: throw unsupported("a post-processor of type \(type)")
+            case let type: throw unsupported("a post-processor of type \(shown(type))")
             }
         }
         return result ?? SpecialTokenTemplate()
@@ -171,7 +135,7 @@ struct PipelineReader {
 
     func decoder(_ value: JSONValue) throws(LanguageModelError) -> TokenDecoder {
         if value == .null { return TokenDecoder() }
-        var steps: [TokenDecoder.Step] = []
+        var (steps, growth): ([TokenDecoder.Step], Int) = ([], 1)
         for step in try flattened(value, "decoders", in: "decoder") {
             let type = try string(step, "type", in: "decoder")
             switch type {
@@ -179,7 +143,8 @@ struct PipelineReader {
             case "ByteFallback": steps.append(.byteFallback)
             case "Fuse": steps.append(.fuse)
             case "Replace":
-                steps.append(.replace(try literal(step, in: "decoder"), Array(try string(step, "content", in: "decoder").utf8)))
+                let (wanted, content) = try replacement(step, &growth, in: "decoder")
+                steps.append(.replace(wanted, content))
             case "Strip":
                 let content = try string(step, "content", in: "decoder")
                 guard let start = step[key: "start"]?.unsigned, let stop = step[key: "stop"]?.unsigned, !content.isEmpty else {
@@ -189,7 +154,7 @@ struct PipelineReader {
             case "Metaspace":
                 let metaspace = try metaspace(step, "a decoder of type Metaspace")
                 steps.append(.metaspace(replacement: metaspace.replacement, dropsFirst: metaspace.prepending != .never))
-            default: throw unsupported("a decoder of type \(type)")
+            default: throw unsupported("a decoder of type \(shown(type))")
             }
         }
         return TokenDecoder(steps: steps)
@@ -221,13 +186,5 @@ struct PipelineReader {
             tokens.append(token)
         }
         return tokens
-    }
-}
-
-extension JSONValue {
-    /// The member of an object; nil where it is absent or null.
-    fileprivate subscript(key key: String) -> JSONValue? {
-        guard let value = self[key], value != .null else { return nil }
-        return value
     }
 }

@@ -77,10 +77,10 @@ struct PreTokenizer: Sendable {
             case .pattern(let pattern): end = pattern.end(of: text, from: start, &scratch.classes)
             case .digits(let individual):
                 let (found, length) = scratch.classes.at(text, start)
-                if found.contains(.number), individual {
+                if found.contains(.numeric), individual {
                     end = start + length
                 } else {
-                    end = scratch.classes.run(text, start + length, .number, inverted: !found.contains(.number))
+                    end = scratch.classes.run(text, start + length, .numeric, inverted: !found.contains(.numeric))
                 }
             case .after(let delimiter):
                 end = ByteReplacement.find(delimiter, text, from: start).map { $0 + delimiter.count } ?? text.count

@@ -1,7 +1,7 @@
 /// From tokens back to text, in the steps of the file.
 struct TokenDecoder: Sendable {
     enum Step: Sendable {
-        /// Tokens are bytes, already.
+        /// Tokens in the alphabet of bytes are those bytes, others their text.
         case byteLevel
         case replace([UInt8], [UInt8])
         /// `<0x0A>` is the byte 10.
@@ -14,7 +14,7 @@ struct TokenDecoder: Sendable {
     /// nil: tokens with spaces between them.
     var steps: [Step]?
 
-    /// The text of these tokens. O(n) in their bytes.
+    /// The text of tokens, each as the file writes it. O(n) in their bytes.
     func text(_ tokens: [[UInt8]]) -> String {
         guard let steps else { return TokenDecoder.string(Array(tokens.joined(separator: [0x20]))) }
         let pieces = steps.reduce(tokens) { TokenDecoder.apply($1, $0) }
@@ -28,7 +28,13 @@ struct TokenDecoder: Sendable {
     private static func apply(_ step: Step, _ tokens: [[UInt8]]) -> [[UInt8]] {
         switch step {
         case .byteLevel:
-            return [tokens.flatMap { $0 }.withUnsafeBufferPointer { UTF8Text.repaired($0) }]
+            var bytes: [UInt8] = []
+            for token in tokens {
+                let start = bytes.count
+                bytes += token
+                _ = ByteAlphabet.decode(&bytes, from: start)
+            }
+            return [bytes.withUnsafeBufferPointer { UTF8Text.repaired($0) }]
         case .replace(let wanted, let replacement):
             return tokens.map { $0.withUnsafeBufferPointer { ByteReplacement.apply($0, wanted, replacement) } }
         case .byteFallback: return joiningBytes(tokens)

@@ -110,14 +110,8 @@ public final class Tokenizer: Sendable {
     /// - Complexity: O(n) in the bytes.
     public func decode(_ ids: [Int32], skipSpecialTokens: Bool = false) -> String {
         let tokens = ids.compactMap { id -> [UInt8]? in
-            if let added = file.added[id] {
-                if skipSpecialTokens, added.isSpecial { return nil }
-                // The library's decoder does not tell added tokens from others.
-                var text = added.text
-                if file.model.vocabulary.isByteLevel { _ = ByteAlphabet.decode(&text, from: 0) }
-                return text
-            }
-            return file.model.vocabulary.bytes(id).map { Array($0) }
+            if skipSpecialTokens, file.added[id]?.isSpecial == true { return nil }
+            return file.added.decodedText(id) ?? file.model.vocabulary.text(id)
         }
         return file.decoder.text(tokens)
     }

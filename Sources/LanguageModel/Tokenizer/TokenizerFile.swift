@@ -28,7 +28,7 @@ struct TokenizerFile {
                 _ = scanner.peek()
                 let start = scanner.position
                 guard parts[key] == nil, key != "model" || modelStart == nil else {
-                    throw scanner.failure("\"\(key)\" occurs twice")
+                    throw scanner.failure("\(quoted(key)) occurs twice")
                 }
                 if key == "model" {
                     modelStart = start
@@ -59,7 +59,7 @@ struct TokenizerFile {
         let known: Set = [
             "version", "truncation", "padding", "added_tokens", "normalizer", "pre_tokenizer", "post_processor", "decoder",
         ]
-        if let key = parts.keys.filter({ !known.contains($0) }).min() { throw reader.unsupported("\"\(key)\"") }
+        if let key = parts.keys.filter({ !known.contains($0) }).min() { throw reader.unsupported(quoted(key)) }
         if let version = parts["version"], version.string != "1.0" { throw reader.unsupported("its version") }
         normalizer = try reader.normalizer(parts["normalizer"] ?? .null)
         preTokenizer = try reader.preTokenizer(parts["pre_tokenizer"] ?? .null)

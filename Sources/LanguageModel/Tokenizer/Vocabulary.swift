@@ -52,7 +52,7 @@ struct Vocabulary: Sendable {
                     let bytes = UnsafeBufferPointer(rebasing: arena[start...])
                     let hash = ByteTable.hash(bytes)
                     guard table.find(bytes, hash: hash, entry: stored) == nil else { return false }
-                    table.insert(entry, hash: hash) { ByteTable.hash(stored($0)) }
+                    table.insert(entry, hash: hash)
                     return true
                 }
                 return isLiteral ? insert(into: &literals) : insert(into: &table)
@@ -97,6 +97,11 @@ struct Vocabulary: Sendable {
         }
     }
 
+    /// Whether each single byte is a token.
+    var hasAllBytes: Bool {
+        (UInt8.min...UInt8.max).allSatisfy { byte in [byte].withUnsafeBufferPointer { id($0) } >= 0 }
+    }
+
     /// The entry whose text in the file is this.
     func entry(text: [UInt8]) -> Int? {
         var bytes = text
@@ -124,9 +129,20 @@ struct Vocabulary: Sendable {
     }
 
     /// The bytes of the token with this id; nil where none has it.
-    func bytes(_ id: Int32) -> ArraySlice<UInt8>? {
-        guard id >= 0, Int(id) < entries.count, entries[Int(id)] >= 0 else { return nil }
-        let entry = Int(entries[Int(id)])
-        return arena[Int(starts[entry])..<Int(starts[entry + 1])]
+    func bytes(_ id: Int32) -> ArraySlice<UInt8>? { entry(id).map { bytes(entry: $0) } }
+
+    /// The token with this id as the file writes it; nil where none has it. O(n) in the bytes.
+    func text(_ id: Int32) -> [UInt8]? {
+        guard let entry = entry(id) else { return nil }
+        let bytes = Array(bytes(entry: entry))
+        let isLiteral = isByteLevel && bytes.withUnsafeBufferPointer { find($0, in: literals) } == entry
+        return isByteLevel && !isLiteral ? ByteAlphabet.encode(bytes) : bytes
     }
+
+    private func entry(_ id: Int32) -> Int? {
+        guard id >= 0, Int(id) < entries.count, entries[Int(id)] >= 0 else { return nil }
+        return Int(entries[Int(id)])
+    }
+
+    private func bytes(entry: Int) -> ArraySlice<UInt8> { arena[Int(starts[entry])..<Int(starts[entry + 1])] }
 }

@@ -8,8 +8,10 @@ set them up. Two runs write the same bytes.
 
 FAMILY.json is a tokenizer. expected.json holds `pieces` of text, as hexadecimal bytes, and for each family short texts
 with their ids and the decoded text, and the hash of all ids of 200 KB: texts of one to forty pieces or added tokens,
-drawn by SplitMix64 as `drawn` does it. classes.bin has a byte for each character: 1 letter, 2 number, 4 white space,
-8 mark, 16 and 32 the upper and the lower class of case-aware patterns, 64 newline, in runs of (length as u32, class).
+drawn by SplitMix64 as `drawn` does it. classes.bin has the classes of each character: 1 letter, 2 number, 4 white
+space, 8 mark, 16 and 32 the upper and the lower class of case-aware patterns, 64 newline, 128 digit on its own, 256 part
+of a word to single-word tokens, in runs of (length as u32, classes as u16). variants.json has the small tokenizers of
+variants.py with a few texts each; a file is the joined `parts` of its numbers.
 """
 
 import hashlib
@@ -183,7 +185,10 @@ def drawn(pieces, size):
 
 def character_classes():
     names = {r"\p{L}": 1, r"\p{N}": 2, r"\s": 4, r"\p{M}": 8, UPPER: 16, LOWER: 32, r"[\r\n]": 64}
-    classes = bytearray(0x110000)
+    classes = [0] * 0x110000
+    digits = pre_tokenizers.Digits(individual_digits=True)
+    word = Tokenizer(models.BPE(vocab={"a": 0}, merges=[]))
+    word.add_tokens([AddedToken("<w>", single_word=True, normalized=False)])
     for pattern, bit in names.items():
         remove = pre_tokenizers.Split(Regex(pattern), "removed")
         for start in range(0, 0x110000, 4096):
@@ -192,12 +197,51 @@ def character_classes():
             for c in characters:
                 if chr(c) not in kept:
                     classes[c] |= bit
+    for c in range(0x110000):
+        if not 0xD800 <= c <= 0xDFFF:
+            classes[c] |= 128 * (len(digits.pre_tokenize_str(f"a{chr(c)}a")) == 3)
+            classes[c] |= 256 * (1 not in word.encode(f"{chr(c)}<w>").ids)
     runs, start = b"", 0
     for c in range(1, 0x110001):
         if c == 0x110000 or classes[c] != classes[start]:
-            runs += struct.pack("<IB", c - start, classes[start])
+            runs += struct.pack("<IH", c - start, classes[start])
             start = c
     return runs
+
+
+def cut(file):
+    """The text of a file in the parts in which variants differ."""
+    model = file["model"]
+    others = [f',"{key}":{compact(value)}' for key, value in file.items() if key not in ("version", "model")]
+    inner = [f',"{key}":{compact(value)}' for key, value in model.items() if key != "type"]
+    return ['{"version":"1.0"', *others, ',"model":{"type":' + compact(model["type"]), *inner, "}}"]
+
+
+def compact(value):
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+def write_variants(path):
+    # It imports this file.
+    import hostile
+    import variants
+
+    parts, rows = {}, []
+    for name, file in variants.accepted():
+        tokenizer = Tokenizer.from_str(compact(file))
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
+        chosen = hostile.small(len(rows), added_texts(tokenizer))
+        ids = encode(tokenizer, chosen)
+        rows.append({
+            "name": name, "file": [parts.setdefault(part, len(parts)) for part in cut(file)],
+            "texts": [text.hex() for text in chosen], "ids": ids,
+            "decoded": [tokenizer.decode(row, skip_special_tokens=False) for row in ids],
+        })
+    refused = [{"name": name, "file": [parts.setdefault(part, len(parts)) for part in cut(file)], "words": words}
+               for name, file, words in variants.refused()]
+    golden = {"parts": list(parts), "accepted": rows, "refused": refused}
+    path.write_text(json.dumps(golden, ensure_ascii=True, separators=(",", ":")) + "\n")
 
 
 def main():
@@ -205,6 +249,7 @@ def main():
     output = pathlib.Path(sys.argv[1]) if len(sys.argv) > 1 else here / "Tests/Golden/tokenizers"
     output.mkdir(parents=True, exist_ok=True)
     (output / "classes.bin").write_bytes(character_classes())
+    write_variants(output / "variants.json")
     rng = random.Random(3)
     pieces = [texts.piece(rng, []) for _ in range(500)]
     expected = {"pieces": [piece.hex() for piece in pieces], "families": {}}
