@@ -81,8 +81,10 @@ public struct GapValue: Sendable {
             let marginals = left.map { index in
                 zip(covered, gains[index]).reduce(0) { $0 + max(0, $1.1 - $1.0) } / count
             }
-            // Of equals the newest.
-            let at = marginals.indices.max { (marginals[$0], left[$0]) < (marginals[$1], left[$1]) }!
+            // Of those that add equally much the one worth most by itself, of equals the newest.
+            let at = marginals.indices.max {
+                (marginals[$0], rows[left[$0]].value.mean, left[$0]) < (marginals[$1], rows[left[$1]].value.mean, left[$1])
+            }!
             let index = left.remove(at: at)
             rows[index].marginal = marginals[at]
             rows[index].pick = pick

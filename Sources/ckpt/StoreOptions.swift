@@ -28,10 +28,16 @@ struct StoreOptions: ParsableArguments {
         Format.exactBytes = bytes
     }
 
+    /// `--store`, else `CKPT_STORE`.
+    var named: String? {
+        if let store { return store }
+        guard let text = getenv("CKPT_STORE"), text.pointee != 0 else { return nil }
+        return String(cString: text)
+    }
+
     /// Where the store is: `--store`, `CKPT_STORE`, or the nearest `.ckpt` upward from the working directory.
     func path() throws(StoreError) -> String {
-        if let store { return store }
-        if let text = getenv("CKPT_STORE"), text.pointee != 0 { return String(cString: text) }
+        if let named { return named }
         guard let buffer = getcwd(nil, 0) else { throw StoreError(.noStore, "no working directory") }
         defer { free(buffer) }
         var directory = String(cString: buffer)
