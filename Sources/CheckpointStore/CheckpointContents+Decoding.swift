@@ -4,7 +4,7 @@ extension CheckpointContents {
     /// This checkpoint's weights, ready to be read over and over in place: as they are where they are mapped or kept raw; else
     /// decoded, once, into a file without a name beside the store's images, which is gone when the last reader is.
     ///
-    /// No transaction is held while the result is in use. Tensors of the optimizer are left out of it.
+    /// Where they were decoded, no transaction is held while the result is in use, and tensors of the optimizer are left out.
     /// - Parameters:
     ///   - progress: bytes decoded, and bytes in all; called from any thread.
     ///   - isCancelled: asked before each block.

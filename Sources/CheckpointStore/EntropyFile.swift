@@ -1,3 +1,4 @@
+internal import BlockCodec
 internal import TensorFormats
 
 /// Files of outputs that were made elsewhere: JSON lines. The first is `{"provenance": {...}, "settings": {...}}`; each other
@@ -42,6 +43,7 @@ public struct EntropyFile: Sendable {
         guard let members = line[key]?.members else { throw line.failure(key, "is no object", hint: hint) }
         var texts: [String: String] = [:]
         for member in members {
+            guard texts[member.key] == nil else { throw line.failure("\(key).\(member.key)", "is there twice") }
             switch member.value {
             case .string(let text): texts[member.key] = text
             case .unsigned(let number): texts[member.key] = "\(number)"
@@ -63,6 +65,7 @@ public struct EntropyFile: Sendable {
                 let names = EntropyColumn.allCases.map(\.name).joined(separator: ", ")
                 throw line.failure(member.key, "is no column", hint: "columns are \(names)")
             }
+            guard !found.contains(column) else { throw line.failure(member.key, "is there twice") }
             found.append(column)
         }
         found.sort()
@@ -103,8 +106,10 @@ extension Store {
 
     /// Adds outputs that were made elsewhere to the record of `snapshot` on the probe called `probe`, made when there is none.
     ///
-    /// All is checked before anything is kept.
-    /// - Throws: what `EntropyFile`, `beginEntropyRecord` and `appendOutputs` throw.
+    /// All is checked before anything is kept. Where the settings have a `max_length`, each sample has figures for its
+    /// supervised tokens below it, no more and no fewer.
+    /// - Throws: what `EntropyFile`, `beginEntropyRecord` and `appendOutputs` throw; `.conflict` when the record has samples that
+    ///   another program or device made.
     /// - Complexity: O(bytes of the file).
     @discardableResult
     public func importOutputs(_ path: String, of snapshot: ContentID, on probe: String) throws(StoreError) -> EntropyRecord {
@@ -119,7 +124,16 @@ extension Store {
         try throwingStoreErrors {
             let record = EntropyRecord(
                 key: key, columns: file.columns, provenance: file.provenance, samplesTotal: probe.samples.count, created: 0)
-            try Store.check(file.outputs, record, ProbeShape(probe))
+            let shape = ProbeShape(probe)
+            try Store.check(file.outputs, record, shape)
+            try Store.checkLengths(file, probe)
+            if let known = try entropyRecord(key) {
+                try known.checkMaker(file.provenance)
+                let coder = try BlockCoder()
+                try readRecords { transaction, tables in
+                    try Store.checkKnown(file.outputs, known, shape, coder, transaction, tables)
+                }
+            }
         }
         try beginEntropyRecord(key, columns: Set(file.columns), provenance: file.provenance)
         for start in stride(from: 0, to: file.outputs.count, by: Store.importSlice) {
@@ -127,5 +141,20 @@ extension Store {
         }
         guard let record = try entropyRecord(key) else { throw StoreError(.conflict, "\(key.id.short): removed meanwhile") }
         return record
+    }
+
+    private static func checkLengths(_ file: EntropyFile, _ probe: Probe) throws {
+        guard let text = file.settings["max_length"] else { return }
+        guard let length = Int(text), length > 1 else {
+            throw StoreError(.badInput, "setting \"max_length\": \(text) is no number of tokens")
+        }
+        for output in file.outputs {
+            let sample = probe.samples[output.sample]
+            let count = sample.supervised.reduce(0) { $0 + $1.clamped(to: 0..<max(length, 0)).count }
+            guard output.count == count else {
+                throw StoreError(
+                    .badInput, "sample \"\(sample.id)\": figures for \(output.count) tokens; \(count) are supervised below max_length \(length)")
+            }
+        }
     }
 }

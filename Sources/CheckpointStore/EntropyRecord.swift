@@ -33,6 +33,19 @@ public struct EntropyRecord: Sendable, Equatable {
         (0..<samplesTotal).contains(index) && done[index / 8] & 1 << (index % 8) != 0
     }
 
+    /// Whether figures made as `provenance` says may be added: those of two programs or devices would look like those of one.
+    ///
+    /// - Throws: `.conflict`.
+    public func checkMaker(_ provenance: [String: String]) throws(StoreError) {
+        guard samplesDone > 0 else { return }
+        for name in ["program", "device"] where self.provenance[name] != provenance[name] {
+            throw StoreError(
+                .conflict,
+                "entropy record \(key.id.short) has \(samplesDone) of \(samplesTotal) samples with the \(name) \(self.provenance[name] ?? "unnamed"), not \(provenance[name] ?? "unnamed")",
+                hint: "ckpt probe rm PROBE --record \(key.id.short) begins it anew")
+        }
+    }
+
     mutating func insert(_ index: Int) { done[index / 8] |= 1 << (index % 8) }
 
     /// A record of nothing yet.

@@ -3,7 +3,7 @@ internal import LMDB
 internal import TensorFormats
 
 extension Store {
-    /// The entropy record of `key`, made when there is none. One there already is gone on with: its provenance stays.
+    /// The entropy record of `key`, made when there is none. One that has samples is gone on with: its provenance stays.
     ///
     /// One short transaction; the store lock is not needed.
     /// - Throws: `.noSuchRef` when the snapshot, the probe or the weak snapshot of the settings is not in the store, `.conflict`
@@ -17,11 +17,20 @@ extension Store {
             try Settings.check(provenance, "provenance")
             guard !columns.isEmpty else { throw StoreError(.badInput, "an entropy record without columns") }
             let columns = columns.sorted()
-            if let record = try readRecords({ transaction, tables in try transaction.entropyRecord(tables, key.id) }) {
+            if let record = try readRecords({ transaction, tables in try transaction.entropyRecord(tables, key.id) }),
+                record.samplesDone > 0 || record.provenance == provenance
+            {
                 return try Store.checkColumns(record, columns)
             }
             return try writeRecords { transaction, tables in
-                if let record = try transaction.entropyRecord(tables, key.id) { return try Store.checkColumns(record, columns) }
+                if var record = try transaction.entropyRecord(tables, key.id) {
+                    _ = try Store.checkColumns(record, columns)
+                    if record.samplesDone == 0 {
+                        record.provenance = provenance
+                        try transaction.putRecord(tables, .entropyRecord, key.id.bytes, record.encoded)
+                    }
+                    return record
+                }
                 let record = EntropyRecord(
                     key: key, columns: columns, provenance: provenance,
                     samplesTotal: try Store.checkNamed(key, transaction, tables), created: FileSystem.now())
@@ -146,7 +155,7 @@ extension Store {
     }
 
     /// Compares samples that are there already with those given.
-    private static func checkKnown(
+    static func checkKnown(
         _ outputs: [SampleOutputs], _ record: EntropyRecord, _ shape: ProbeShape, _ coder: BlockCoder,
         _ transaction: borrowing ReadTransaction, _ tables: Tables
     ) throws {

@@ -12,6 +12,7 @@ public struct LanguageModel: Sendable {
     /// Positions in the longest sequence it can be asked for.
     public let longest: Int
 
+    /// Logits of each token.
     public var vocabularySize: Int { architecture.head.weight.rows }
     public var layerCount: Int { architecture.layerCount }
 
@@ -59,9 +60,12 @@ public struct LanguageModel: Sendable {
         let floats =
             tokens * (architecture.width + architecture.projections) + chunk * architecture.chunkColumns
             + scored * (architecture.width + Scorer.tileTokens) + DenseProduct.panelFloats
-            + longest * (ForwardPass.queryRows + 2 * architecture.headSize)
+            + longest * (ForwardPass.queryRows + 2 * (architecture.headSize + 31) / 32 * 32)
         return 4 * floats
     }
+
+    /// Bytes of cosines and sines, which threads share: two tables at most.
+    var tableMemory: Int { 4 * 2 * longest * architecture.headSize }
 
     /// All logits of one sequence, (tokens.count, vocabularySize), row by row: for tests and a look at single tokens.
     public func logits(_ tokens: [Int32]) throws(LanguageModelError) -> [Float] {
@@ -76,12 +80,15 @@ public struct LanguageModel: Sendable {
     }
 
     /// Takes a batch through all layers: the last layer's output is `pass.stream`.
-    func run(_ batch: Batch, _ pass: ForwardPass) throws(LanguageModelError) {
+    func run(_ batch: Batch, _ pass: ForwardPass, _ isStopped: () -> Bool = { false }) throws(LanguageModelError) {
         if let longest = batch.sequences.map(\.count).max(), longest > self.longest {
             throw LanguageModelError(.mismatch, "a sequence of \(longest) tokens; the model was opened for \(self.longest)")
         }
         pass.begin(batch, width: architecture.width, projections: architecture.projections)
         try architecture.embed(pass)
-        for layer in 0..<architecture.layerCount { try architecture.forward(layer: layer, pass) }
+        for layer in 0..<architecture.layerCount {
+            guard !isStopped() else { throw LanguageModelError(.interrupted, "interrupted") }
+            try architecture.forward(layer: layer, pass)
+        }
     }
 }

@@ -27,7 +27,7 @@ struct EntropyImport {
     init(_ store: Store, _ ref: String, probe name: String, _ path: String) throws(StoreError) {
         self.name = ref
         let snapshot = try store.snapshot(ref).id
-        let probe = try store.probe(name).probe
+        let (id, _, probe) = try store.probe(name)
         var file = try EntropyFile(path, probe: probe)
         file.settings = try RecordSettings.canonical(file.settings, on: probe) { text throws(StoreError) in try store.snapshot(text).id }
         if let columns = RecordSettings.columns(under: file.settings), columns != Set(file.columns) {
@@ -37,7 +37,7 @@ struct EntropyImport {
                 hint: "those have \(names); else add a setting of your own")
         }
         samples = file.outputs.count
-        record = try store.importOutputs(file, of: snapshot, on: name)
+        record = try store.importOutputs(file, of: snapshot, on: "\(id)")
         outputs = try store.outputs(of: record.key)
     }
 

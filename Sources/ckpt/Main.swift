@@ -21,7 +21,7 @@ struct Ckpt: ParsableCommand {
 
             \(ExitStatus.table)
             """,
-        version: "0.1.0",
+        version: CkptVersion.current,
         groupedSubcommands: [
             CommandGroup(name: "Store", subcommands: [Init.self, Stats.self, Verify.self, Compact.self]),
             CommandGroup(name: "Snapshots", subcommands: [Ingest.self, Log.self, Show.self, Diff.self, Remove.self]),

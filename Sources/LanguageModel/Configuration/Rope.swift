@@ -57,6 +57,8 @@ struct Rope: Sendable, Equatable {
         }
     }
 
+    static let maximumDimensions = 4096
+
     /// What cosines and sines are multiplied by.
     var magnitude: Float {
         if case .yarn(_, _, _, _, let magnitude, _) = scaling { Float(magnitude) } else { 1 }
@@ -74,6 +76,10 @@ extension Rope {
     ) throws(LanguageModelError) {
         guard dimensions > 0, dimensions % 2 == 0 else {
             throw LanguageModelError(.unsupported, "\(path): \(dimensions) rotary dimensions; an even number is needed")
+        }
+        // Tables are made before a tensor's shape has been seen.
+        guard dimensions <= Rope.maximumDimensions else {
+            throw LanguageModelError(.unsupported, "\(path): \(dimensions) rotary dimensions; up to \(Rope.maximumDimensions) are followed")
         }
         self.dimensions = dimensions
         self.theta = theta

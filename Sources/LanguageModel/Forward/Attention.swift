@@ -37,7 +37,7 @@ struct AttentionHeads: Sendable {
 }
 
 extension ForwardPass {
-    /// Queries that are scored together: two tiles of the product kernel, so that few keys past the last they see are scored.
+    /// Queries that are scored together: few tiles of the product kernel, so that few keys past the last they see are scored.
     static let queryRows = 28
 
     /// Causal attention within each sequence, for the queries of rows `rows`.

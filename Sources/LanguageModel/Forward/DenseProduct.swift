@@ -75,6 +75,7 @@ final class DenseProduct {
     /// Rows `ids` of a table, one below the other.
     func lookUp(_ ids: ArraySlice<Int32>, in table: Weight, into out: Matrix) throws(LanguageModelError) {
         precondition(ids.count <= out.rows && out.columns == table.columns)
+        precondition(ids.allSatisfy { $0 >= 0 && Int($0) < table.rows })
         let rowBytes = table.rowBytes
         func copy(_ row: UnsafeRawBufferPointer, _ index: Int) {
             Widening.floats(row, table.entry.dtype, into: out.row(index - ids.startIndex))

@@ -42,13 +42,18 @@ public struct EntropyEvaluation: Sendable {
     }
 
     /// Makes the record where there is none.
+    ///
+    /// - Throws: `.conflict` for one that another program has begun: figures of two would look like those of one.
     func begin(_ model: LanguageModel) throws(StoreError) -> EntropyRecord {
-        try store.beginEntropyRecord(key, columns: RecordSettings.columns, provenance: EntropyEvaluation.provenance(model, options))
+        let record = try store.beginEntropyRecord(
+            key, columns: RecordSettings.columns, provenance: EntropyEvaluation.provenance(model, options))
+        if !record.isComplete { try record.checkMaker(EntropyEvaluation.provenance(model, options)) }
+        return record
     }
 
     static func provenance(_ model: LanguageModel, _ options: ScoringOptions) -> [String: String] {
         [
-            "program": "ckpt", "device": "cpu", "model_type": model.modelType, "threads": "\(options.threadCount)",
+            "program": "ckpt", "version": CkptVersion.current, "device": "cpu", "model_type": model.modelType, "threads": "\(options.threadCount)",
             "batch_tokens": "\(options.batchTokens)",
         ]
     }
@@ -81,8 +86,14 @@ public struct EntropyEvaluation: Sendable {
     }
 
     /// The record's outputs, sample by sample.
+    ///
+    /// - Throws: `.conflict` when they are not all there: another process has removed the record meanwhile.
     public func outputs() throws(StoreError) -> [SampleMeans] {
-        try store.outputs(of: key).map { outputs in
+        let all = try store.outputs(of: key)
+        guard all.count == probe.samples.count else {
+            throw StoreError(.conflict, "\(ref): its entropy record was removed meanwhile", hint: "the same command again")
+        }
+        return all.map { outputs in
             let right = zip(outputs.top1, probe.targets(outputs.sample)).reduce(0) { $0 + (Int32(bitPattern: $1.0) == $1.1.token ? 1 : 0) }
             return SampleMeans(
                 id: probe.probe.samples[outputs.sample].id, tokens: outputs.count, entropy: SampleMeans.mean(outputs.values[0]),

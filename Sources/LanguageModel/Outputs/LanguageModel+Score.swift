@@ -19,7 +19,7 @@ extension LanguageModel {
     /// Anonymous memory that `score` takes at most for samples whose longest has `longest` tokens, in bytes: for each thread
     /// the activations of a batch, tiles of logits and a panel of widened weights.
     public func scoringMemory(_ options: ScoringOptions) -> Int {
-        options.threadCount * memory(tokens: options.batchTokens + longest)
+        options.threadCount * memory(tokens: max(1, options.batchTokens) + longest) + tableMemory
     }
 
     /// The same of `score(against:)`: both models' passes, and the output rows of the targets.
@@ -31,19 +31,20 @@ extension LanguageModel {
     /// Entropy, loss and top-1 of each supervised token of each sample.
     ///
     /// - Parameters:
-    ///   - isStopped: asked before each batch.
+    ///   - isStopped: asked before each layer of a batch.
     ///   - deliver: called with each batch's results as they come, on any thread, one call at a time: (index of the sample,
     ///     its outputs). What was delivered need not be computed again.
-    /// - Throws: `.mismatch` for a token beyond the vocabulary; `.interrupted` when stopped.
+    /// - Throws: `.mismatch` for a token beyond the vocabulary; `.malformed` naming a sample whose logits are no numbers;
+    ///   `.interrupted` when stopped.
     /// - Complexity: O(tokens * parameters), over the threads; memory as `scoringMemory` says, whatever the vocabulary.
     public func score(
         _ samples: [ScoringSample], _ options: ScoringOptions = ScoringOptions(), isStopped: @Sendable () -> Bool = { false },
         deliver: ([(sample: Int, outputs: TokenOutputs)]) throws -> Void
     ) throws(LanguageModelError) {
-        try Scoring.run(samples, options, isStopped, deliver: deliver) { () throws(LanguageModelError) in
+        try Scoring.run(samples, self, options, isStopped, deliver: deliver) { () throws(LanguageModelError) in
             let pass = try ForwardPass(contents)
-            return { batch, scored throws(LanguageModelError) in
-                try run(batch, pass)
+            return { batch, scored, isStopped throws(LanguageModelError) in
+                try run(batch, pass, isStopped)
                 var outputs = TokenOutputs()
                 try Scoring.forEachTile(scored) { range throws(LanguageModelError) in
                     outputs.append(contentsOf: try Scorer.score(scored, range, architecture, pass))
@@ -77,12 +78,12 @@ extension LanguageModel {
                 .mismatch,
                 "\(contents.name) has a vocabulary of \(vocabularySize), \(weak.contents.name) one of \(weak.vocabularySize)")
         }
-        try Scoring.run(samples, options, isStopped, deliver: deliver) { () throws(LanguageModelError) in
+        try Scoring.run(samples, self, options, isStopped, deliver: deliver) { () throws(LanguageModelError) in
             let pass = try ForwardPass(contents)
             let weakPass = try ForwardPass(weak.contents)
-            return { batch, scored throws(LanguageModelError) in
-                try run(batch, pass)
-                try weak.run(batch, weakPass)
+            return { batch, scored, isStopped throws(LanguageModelError) in
+                try run(batch, pass, isStopped)
+                try weak.run(batch, weakPass, isStopped)
                 var outputs = PairOutputs()
                 try Scoring.forEachTile(scored) { range throws(LanguageModelError) in
                     outputs.append(
@@ -98,9 +99,13 @@ extension LanguageModel {
 /// Results of a batch, to be cut into those of its samples.
 protocol SampleOutputsSlicing: Sendable {
     func sliced(_ range: Range<Int>) -> Self
+    /// False where a logit was NaN or infinite.
+    var isFinite: Bool { get }
 }
 
 extension TokenOutputs: SampleOutputsSlicing {
+    var isFinite: Bool { entropy.allSatisfy(\.isFinite) && nll.allSatisfy(\.isFinite) }
+
     func sliced(_ range: Range<Int>) -> TokenOutputs {
         var slice = TokenOutputs()
         slice.entropy = Array(entropy[range])
@@ -111,6 +116,11 @@ extension TokenOutputs: SampleOutputsSlicing {
 }
 
 extension PairOutputs: SampleOutputsSlicing {
+    var isFinite: Bool {
+        strong.isFinite && weak.isFinite
+            && [strongToWeak, weakToStrong, logMixingConstant].allSatisfy { $0.allSatisfy(\.isFinite) }
+    }
+
     func sliced(_ range: Range<Int>) -> PairOutputs {
         var slice = PairOutputs()
         slice.strong = strong.sliced(range)
@@ -125,7 +135,7 @@ extension PairOutputs: SampleOutputsSlicing {
 
 /// Batches handed to threads, their results handed back sample by sample.
 enum Scoring {
-    typealias Lane<Outputs> = (Batch, ScoredRows) throws(LanguageModelError) -> Outputs
+    typealias Lane<Outputs> = (Batch, ScoredRows, _ isStopped: () -> Bool) throws(LanguageModelError) -> Outputs
 
     static func forEachTile(
         _ scored: ScoredRows, _ body: (Range<Int>) throws(LanguageModelError) -> Void
@@ -143,16 +153,30 @@ enum Scoring {
         var failure: LanguageModelError?
     }
 
+    /// Refuses a sample that would be read outside its tokens or the vocabulary: the last one scored is looked up too.
+    private static func check(_ sample: ScoringSample, _ index: Int, _ model: LanguageModel) throws(LanguageModelError) {
+        var end = 1
+        for range in sample.supervised {
+            guard !range.isEmpty, range.lowerBound >= end, range.upperBound <= sample.tokens.count else {
+                throw LanguageModelError(
+                    .malformed, "\(sample.shown(index)): supervised tokens that are out of order, not there or have none before them")
+            }
+            end = range.upperBound
+        }
+        let vocabulary = model.vocabularySize
+        if let token = sample.tokens.first(where: { $0 < 0 || Int($0) >= vocabulary }) {
+            throw LanguageModelError(
+                .mismatch, "\(sample.shown(index)): token \(token), and \(model.contents.name) has a vocabulary of \(vocabulary)",
+                hint: "the probe's tokens are not this model's")
+        }
+    }
+
     static func run<Outputs: SampleOutputsSlicing>(
-        _ samples: [ScoringSample], _ options: ScoringOptions, _ isStopped: @Sendable () -> Bool,
+        _ samples: [ScoringSample], _ model: LanguageModel, _ options: ScoringOptions, _ isStopped: @Sendable () -> Bool,
         deliver: ([(sample: Int, outputs: Outputs)]) throws -> Void,
         makeLane: () throws(LanguageModelError) -> Lane<Outputs>
     ) throws(LanguageModelError) {
-        for (index, sample) in samples.enumerated() {
-            guard sample.supervised.allSatisfy({ $0.lowerBound > 0 && $0.upperBound <= sample.tokens.count }) else {
-                throw LanguageModelError(.malformed, "sample \(index): a scored token that is not there or has none before it")
-            }
-        }
+        for (index, sample) in samples.enumerated() { try check(sample, index, model) }
         let batches = ScoringBatch.pack(samples, budget: options.batchTokens, threads: options.threadCount)
         let state = Mutex(State())
         let delivery = Mutex(())
@@ -167,16 +191,20 @@ enum Scoring {
                     state.next += 1
                     return batches[state.next - 1]
                 }) {
-                    guard !isStopped() else { throw LanguageModelError(.interrupted, "interrupted") }
                     let (tokens, scored) = batch.laidOut(samples)
-                    let outputs = try lane(tokens, scored)
+                    let outputs = try lane(tokens, scored, isStopped)
                     var start = 0
                     let results = batch.samples.map { index in
                         let range = start..<start + samples[index].count
                         start = range.upperBound
                         return (sample: index, outputs: outputs.sliced(range))
                     }
-                    try delivery.withLock { _ in try deliver(results) }
+                    try delivery.withLock { _ in try deliver(results.filter { $0.outputs.isFinite }) }
+                    if let broken = results.first(where: { !$0.outputs.isFinite }) {
+                        throw LanguageModelError(
+                            .malformed, "\(model.contents.name): \(samples[broken.sample].shown(broken.sample)): its logits are no numbers",
+                            hint: "a weight is NaN or infinite, or config.json makes them so")
+                    }
                 }
             } catch {
                 let failure = error as? LanguageModelError ?? LanguageModelError(.failed, "\(error)")
@@ -185,4 +213,9 @@ enum Scoring {
         }
         if let failure = state.withLock({ $0.failure }) { throw failure }
     }
+}
+
+extension ScoringSample {
+    /// As errors name it.
+    func shown(_ index: Int) -> String { "sample \(name.isEmpty ? "\(index)" : name)" }
 }

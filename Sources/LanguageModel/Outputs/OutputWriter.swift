@@ -10,7 +10,7 @@ internal import Darwin
 
 /// Collects outputs and writes them to their records from time to time: a commit costs an fsync.
 struct OutputWriter {
-    /// Outputs are kept back at most this long, in seconds.
+    /// While results come, outputs are kept back at most this long, in seconds.
     private static let secondsBetweenWrites = 2.0
 
     private let store: Store

@@ -33,8 +33,11 @@ public enum RecordSettings {
         _ settings: [String: String], on probe: Probe, snapshot: (String) throws(StoreError) -> ContentID
     ) throws(StoreError) -> [String: String] {
         var settings = settings
-        if let length = settings["max_length"].flatMap({ Int($0) }), probe.samples.allSatisfy({ $0.tokens.count <= length }) {
-            settings["max_length"] = nil
+        if let text = settings["max_length"] {
+            guard let length = Int(text), length > 1 else {
+                throw StoreError(.badInput, "setting \"max_length\": \(text) is no number of tokens")
+            }
+            settings["max_length"] = probe.samples.allSatisfy { $0.tokens.count <= length } ? nil : "\(length)"
         }
         if let weak = settings["weak"] { settings["weak"] = "\(try snapshot(weak))" }
         if let lambda = settings["lambda"] {

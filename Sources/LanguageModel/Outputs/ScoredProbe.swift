@@ -24,13 +24,14 @@ public struct ScoredProbe: Sendable {
     ///   - maximumLength: tokens of a sample that are read; the rest is cut off at the right.
     /// - Throws: `.noSuchRef`; `.badInput` naming a sample that has no scored token left once it is cut.
     public init(_ store: Store, _ name: String, maximumLength: Int) throws(StoreError) {
+        guard maximumLength > 1 else { throw StoreError(.badInput, "a length limit of \(maximumLength)", hint: "at least 2") }
         let stored = try store.probe(name)
         id = stored.id
         probe = stored.probe
         var samples: [ScoringSample] = []
         var cut: [String] = []
         for sample in stored.probe.samples {
-            var scoring = ScoringSample(tokens: sample.tokens, supervised: sample.supervised)
+            var scoring = ScoringSample(tokens: sample.tokens, supervised: sample.supervised, name: sample.id)
             if sample.tokens.count > maximumLength {
                 cut.append(sample.id)
                 scoring.tokens = Array(sample.tokens[..<maximumLength])

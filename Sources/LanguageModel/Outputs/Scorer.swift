@@ -132,6 +132,9 @@ struct Scorer {
     }
 }
 
+/// What rounding made negative is zero; NaN stays NaN, which `max` would make zero.
+private func atLeastZero(_ x: Double) -> Double { x < 0 ? 0 : x }
+
 extension TokenOutputs {
     mutating func reserve(_ count: Int) {
         entropy.reserveCapacity(count)
@@ -142,8 +145,8 @@ extension TokenOutputs {
     /// H = ln sum - weighted / sum, with exponentials relative to the largest logit; nll = ln sum + largest - logit.
     mutating func append(_ state: ck_distribution, targetLogit: Float) {
         let logSum = log(state.sum)
-        entropy.append(Float(max(0, logSum - state.weighted / state.sum)))
-        nll.append(Float(max(0, logSum + Double(state.largest) - Double(targetLogit))))
+        entropy.append(Float(atLeastZero(logSum - state.weighted / state.sum)))
+        nll.append(Float(atLeastZero(logSum + Double(state.largest) - Double(targetLogit))))
         top.append(state.top)
     }
 
@@ -159,10 +162,10 @@ extension PairOutputs {
         let logStrong = log(strong.sum) + Double(strong.largest)
         let logWeak = log(weak.sum) + Double(weak.largest)
         let share = Double(lambda)
-        strongToWeak.append(Float(max(0, pair.strong_difference / strong.sum - logStrong + logWeak)))
-        weakToStrong.append(Float(max(0, pair.weak_difference / weak.sum - logWeak + logStrong)))
+        strongToWeak.append(Float(atLeastZero(pair.strong_difference / strong.sum - logStrong + logWeak)))
+        weakToStrong.append(Float(atLeastZero(pair.weak_difference / weak.sum - logWeak + logStrong)))
         let logMix = log(pair.mix) + Double(pair.largest_mix)
-        logMixingConstant.append(Float(min(0, logMix - share * logStrong - (1 - share) * logWeak)))
+        logMixingConstant.append(Float(-atLeastZero(share * logStrong + (1 - share) * logWeak - logMix)))
         hardNegatives.append(Float(pair.hard_negatives) / Float(max(1, vocabulary - 1)))
     }
 

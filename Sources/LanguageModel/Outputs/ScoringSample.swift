@@ -3,10 +3,13 @@ public struct ScoringSample: Sendable {
     public var tokens: [Int32]
     /// Ascending, disjoint, within 1 ..< tokens.count: a token is predicted from those before it.
     public var supervised: [Range<Int>]
+    /// As errors name it; empty: by its place.
+    public var name: String
 
-    public init(tokens: [Int32], supervised: [Range<Int>]) {
+    public init(tokens: [Int32], supervised: [Range<Int>], name: String = "") {
         self.tokens = tokens
         self.supervised = supervised
+        self.name = name
     }
 
     /// Scored tokens.
@@ -30,7 +33,8 @@ extension ScoringBatch {
         let order = samples.indices.filter { samples[$0].count > 0 }
             .sorted { (samples[$0].inputCount, $1) > (samples[$1].inputCount, $0) }
         let total = order.reduce(0) { $0 + samples[$1].inputCount }
-        let rounds = max(1, (total + budget * threads - 1) / (budget * threads))
+        let round = max(1, budget) * threads
+        let rounds = max(1, (total + round - 1) / round)
         let share = Double(total) / Double(rounds * threads)
         var batches: [ScoringBatch] = []
         var batch = ScoringBatch()

@@ -97,7 +97,7 @@ struct EntropyCommand: ParsableCommand {
                 means.map { sample in
                     [
                         "id": .string(sample.id), "tokens": .int(sample.tokens), "entropy": .double(sample.entropy),
-                        "nll": .double(sample.nll), "top1": .int(sample.right),
+                        "nll": .double(sample.nll), "top1": .double(sample.top1),
                     ]
                 }),
         ]

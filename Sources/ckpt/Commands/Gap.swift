@@ -28,6 +28,10 @@ struct Gap: ParsableCommand {
     @OptionGroup var arguments: ScoringArguments
     @OptionGroup var options: StoreOptions
 
+    func validate() throws {
+        guard minGap.isFinite else { throw ValidationError("--min-gap is a number") }
+    }
+
     func run() throws {
         let store = try options.open()
         let strongID = try store.snapshot(strong).id
@@ -45,6 +49,9 @@ struct Gap: ParsableCommand {
         var candidates: [GapValue.Candidate] = []
         for entry in history {
             let evaluation = try EntropyRunner.evaluate(store, entry.ref, probe, arguments.limits)
+            guard evaluation.key.snapshot == entry.id else {
+                throw StoreError(.conflict, "\(entry.ref): has become another snapshot meanwhile", hint: "the same command again")
+            }
             Provenance.note(entry.ref, try evaluation.record())
             let means = try evaluation.outputs()
             let tokens = means.reduce(0) { $0 + $1.tokens }
