@@ -90,12 +90,17 @@ def every_character(around):
         yield "".join(around.replace("?", chr(c)) for c in chosen[start:start + 200])
 
 
+MANY_MARKS = ["\u0301", "\u0323\u0302", "\u0302\u0323", "\u0344", "\u0f73\u0f71", "\u0345\u0301\u031b", "\u07fd\u0301", "\u0dca"]
+
+
 def long_rows(size):
     for unit in ("a", "A", " ", "\n", " \n", "1", ".", "▁", "'s", "é", "漢", "가", "\u1100\u1161", "👍🏽", "\u3000", "aA", "a ",
                  "\x00", "\u0f71\u0f72"):
         yield unit * (size // len(unit.encode()))
-    yield "a" + "\u0301" * (size // 20)
+    # The library takes quadratic time to order marks of several classes.
+    yield "a" + "\u0301" * (size // 2)
     yield "a" + "\u0323\u0301\u0345" * (size // 60)
+    yield "".join(start + rest * 40 + "b" for start in COMPOSING + list("aâậ가ǖ") for rest in MANY_MARKS)
     yield " " * size + "a"
     yield "\u0041" * 3 + "\u00c4" * (size // 4) + "a"
 
@@ -121,11 +126,14 @@ def corpus(seed, size, added, long=1_000_000):
 # Characters of the Unicode versions in which the library's parts differ: 9, 16 and 17.
 VERSIONS = "a\u0897 \u0c5ca \U00011de0\U00016ff6 \u07fd\u0301\u0323 \U00010efd"
 
+# Over 32 marks, some of which move before those of the character that they follow.
+MARK_RUNS = " \ufb2c" + "\u0dca\u0301" * 17 + "â" + "\u0302\u0323" * 17
+
 
 def small(seed, added):
     """A few short texts, every added token once."""
     rng = random.Random(seed)
-    rows = [VERSIONS.encode(), "".join(rng.choice(("", " ", "e")) + token for token in added).encode()]
+    rows = [(VERSIONS + MARK_RUNS).encode(), "".join(rng.choice(("", " ", "e")) + token for token in added).encode()]
     for count in (3, 8, 25):
         rows.append("".join(piece(rng, added) for _ in range(count)).encode())
     rows.append(rng.choice(texts.BROKEN) + texts.piece(rng, added) + rng.choice(texts.BROKEN))
