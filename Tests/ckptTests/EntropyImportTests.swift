@@ -55,8 +55,8 @@ import Testing
         #expect(gap.errors.contains("the figures of m@1 come from elsewhere 1.0 on cuda:0"), "\(gap)")
     }
 
-    /// Ours agree with those of the same figures within rounding: the file is the record.
-    @Test func oursAndTheirsAreOneRecord() throws {
+    /// A record that holds figures of two programs would show them as those of one.
+    @Test func figuresOfTwoProgramsAreNotMixed() throws {
         let playground = try OutputPlayground()
         let file = try file(playground)
         let half = playground.directory.path + "/half.jsonl"
@@ -64,10 +64,25 @@ import Testing
         try FileTree.write(lines.prefix(6).joined(separator: "\n"), to: half)
         try playground.run(entropy + ["--import", half])
         #expect(try playground.records().map(\.samplesDone) == [5])
-        // The rest is computed, what is there stays.
-        let run = try playground.run(entropy)
-        #expect(run.errors.contains("running m@1"))
+        let id = try playground.records()[0].key.id.short
+        try playground.expectFailure(65, entropy, saying: "5 of 12", "--record \(id)")
+        // The rest of the file completes it, and then it is used.
+        try playground.run(entropy + ["--import", file])
         #expect(try playground.records().map(\.samplesDone) == [12])
+        #expect(try !playground.run(entropy).errors.contains("running m@1"))
+    }
+
+    /// A refused file leaves nothing behind, and no provenance for what is computed then.
+    @Test func figuresGivenTwiceLeaveNothing() throws {
+        let playground = try OutputPlayground()
+        let file = try file(playground)
+        let text = try String(contentsOfFile: file, encoding: .utf8)
+        for (from, to) in [("\"nll\"", "\"entropy\": [1], \"nll\""), ("\"program\"", "\"program\": \"y\", \"program\"")] {
+            let twice = playground.directory.path + "/twice.jsonl"
+            try FileTree.write(text.replacing(from, with: to), to: twice)
+            try playground.expectFailure(65, entropy + ["--import", twice], saying: "twice")
+        }
+        #expect(try playground.records().isEmpty)
     }
 
     @Test func otherPrecisionsAreKeptApart() throws {
