@@ -7,9 +7,13 @@ public struct EntropyFile: Sendable {
     /// Bytes a file may have.
     public static let maximumBytes = JSONLines.maximumBytes
 
+    /// How the figures came about.
     public var provenance: [String: String] = [:]
+    /// What they are kept under.
     public var settings: [String: String] = [:]
+    /// The same in every line; ascending.
     public var columns: [EntropyColumn] = []
+    /// In the order of the lines.
     public var outputs: [SampleOutputs] = []
 
     /// Reads the file at `path`, whose ids are those of samples of `probe`.

@@ -14,6 +14,7 @@ public struct LanguageModel: Sendable {
 
     /// Logits of each token.
     public var vocabularySize: Int { architecture.head.weight.rows }
+    /// Decoder layers.
     public var layerCount: Int { architecture.layerCount }
 
     /// - Parameters:

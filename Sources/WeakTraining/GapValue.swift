@@ -15,9 +15,12 @@ public struct GapValue: Sendable {
         public init() {}
     }
 
+    /// Why a candidate is refused as a weak one.
     public enum Guard: String, Sendable {
         case none
+        /// It is hardly less sure than the strong snapshot.
         case tooClose = "too_close"
+        /// It is no better than the frequencies of the tokens.
         case tooWeak = "too_weak"
     }
 

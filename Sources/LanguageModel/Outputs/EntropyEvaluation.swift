@@ -2,11 +2,15 @@ public import CheckpointStore
 
 /// The entropies of one snapshot on one probe: taken from its record where they are kept, computed and kept where not.
 public struct EntropyEvaluation: Sendable {
+    /// Where the record is kept.
     public let store: Store
     /// As the user named the snapshot.
     public let ref: String
+    /// What the snapshot is run on.
     public let probe: ScoredProbe
+    /// What the record is kept under; its snapshot is what the ref named when this was made.
     public let key: EntropyKey
+    /// How it is run.
     public let options: ScoringOptions
 
     /// - Throws: `.noSuchRef`.
@@ -119,9 +123,13 @@ extension TokenOutputs {
 
 /// One sample's outputs, averaged over its scored tokens, in nats.
 public struct SampleMeans: Sendable, Equatable {
+    /// The sample's, in its probe.
     public var id: String
+    /// Supervised tokens that were scored.
     public var tokens: Int
+    /// Mean entropy of the distributions that predict them.
     public var entropy: Double
+    /// Mean loss.
     public var nll: Double
     /// Tokens that were the likeliest.
     public var right: Int

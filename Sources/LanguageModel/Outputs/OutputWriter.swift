@@ -64,6 +64,8 @@ struct OutputWriter {
 
 /// How far a computation is, in scored tokens.
 public struct ScoringProgress: Sendable {
+    /// Tokens whose figures are there.
     public var doneTokens: UInt64
+    /// Tokens that were missing when it began.
     public var totalTokens: UInt64
 }

@@ -5,7 +5,9 @@ public enum RecordSettings {
     /// Sums are in single precision whatever the weights' dtype.
     private static let precision = "f32"
 
+    /// Of one snapshot by itself.
     public static let columns: Set<EntropyColumn> = [.entropy, .nll, .top1]
+    /// Of a strong snapshot against a weak one.
     public static let pairColumns: Set<EntropyColumn> = [.klStrongWeak, .klWeakStrong, .lnC, .hardNegatives]
 
     /// Of one snapshot by itself.

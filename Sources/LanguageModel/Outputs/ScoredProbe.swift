@@ -10,7 +10,9 @@ internal import Darwin
 
 /// A probe whose samples are cut to a length: what models are run on. Records of one model and of a pair use the same one.
 public struct ScoredProbe: Sendable {
+    /// The probe's.
     public let id: ContentID
+    /// Its samples, uncut.
     public let probe: Probe
     /// Samples that were cut at the right, by id.
     public let cutSamples: [String]
