@@ -44,6 +44,11 @@ public struct LanguageModel: Sendable {
         let config = try ConfigurationReader(bytes, path: path)
         try config.refuse("quantization_config")
         let found = try Architectures.named(config)
+        // One generation of keys or the other: where both are there and differ, which one counts depends on the reader.
+        if let newer = found.config.value("rope_parameters"), let older = found.config.value("rope_scaling"), newer != older {
+            throw LanguageModelError(
+                .unsupported, "\(path): rope_scaling and rope_parameters say different things", hint: "remove one of them")
+        }
         architecture = try found.type.init(found.config, Weights(contents, isNested: found.isNested), longest: longest)
         modelType = try config.text("model_type", or: "")
         if let limit = architecture.positionLimit, longest > limit {

@@ -81,4 +81,14 @@ import Testing
             }
         }
     }
+
+    @Test func ropesThatContradictEachOtherAreRefused() throws {
+        for scaling in ["linear", "longrope"] {
+            #expect {
+                try GoldenModel(name: "llama").model {
+                    $0.replacingOccurrences(of: "\"rope_parameters\"", with: "\"rope_scaling\": {\"rope_type\": \"\(scaling)\", \"factor\": 4.0}, \"rope_parameters\"")
+                }
+            } throws: { ($0 as? LanguageModelError)?.code == .unsupported }
+        }
+    }
 }

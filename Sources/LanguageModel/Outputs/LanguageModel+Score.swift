@@ -41,7 +41,7 @@ extension LanguageModel {
         _ samples: [ScoringSample], _ options: ScoringOptions = ScoringOptions(), isStopped: @Sendable () -> Bool = { false },
         deliver: ([(sample: Int, outputs: TokenOutputs)]) throws -> Void
     ) throws(LanguageModelError) {
-        try Scoring.run(samples, self, options, isStopped, deliver: deliver) { () throws(LanguageModelError) in
+        try Scoring.run(samples, self, contents.name, options, isStopped, deliver: deliver) { () throws(LanguageModelError) in
             let pass = try ForwardPass(contents)
             return { batch, scored, isStopped throws(LanguageModelError) in
                 try run(batch, pass, isStopped)
@@ -78,7 +78,9 @@ extension LanguageModel {
                 .mismatch,
                 "\(contents.name) has a vocabulary of \(vocabularySize), \(weak.contents.name) one of \(weak.vocabularySize)")
         }
-        try Scoring.run(samples, self, options, isStopped, deliver: deliver) { () throws(LanguageModelError) in
+        try Scoring.run(
+            samples, self, "\(weak.contents.name) or \(contents.name)", options, isStopped, deliver: deliver
+        ) { () throws(LanguageModelError) in
             let pass = try ForwardPass(contents)
             let weakPass = try ForwardPass(weak.contents)
             return { batch, scored, isStopped throws(LanguageModelError) in
@@ -172,7 +174,8 @@ enum Scoring {
     }
 
     static func run<Outputs: SampleOutputsSlicing>(
-        _ samples: [ScoringSample], _ model: LanguageModel, _ options: ScoringOptions, _ isStopped: @Sendable () -> Bool,
+        _ samples: [ScoringSample], _ model: LanguageModel, _ names: String, _ options: ScoringOptions,
+        _ isStopped: @Sendable () -> Bool,
         deliver: ([(sample: Int, outputs: Outputs)]) throws -> Void,
         makeLane: () throws(LanguageModelError) -> Lane<Outputs>
     ) throws(LanguageModelError) {
@@ -202,7 +205,7 @@ enum Scoring {
                     try delivery.withLock { _ in try deliver(results.filter { $0.outputs.isFinite }) }
                     if let broken = results.first(where: { !$0.outputs.isFinite }) {
                         throw LanguageModelError(
-                            .malformed, "\(model.contents.name): \(samples[broken.sample].shown(broken.sample)): its logits are no numbers",
+                            .malformed, "\(names): \(samples[broken.sample].shown(broken.sample)): its logits are no numbers",
                             hint: "a weight is NaN or infinite, or config.json makes them so")
                     }
                 }
