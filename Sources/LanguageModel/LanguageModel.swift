@@ -11,6 +11,10 @@ public struct LanguageModel: Sendable {
     public let modelType: String
     /// Positions in the longest sequence it can be asked for.
     public let longest: Int
+    /// Positions that `config.json` says it was made for; nil when it does not say.
+    public let trainedLength: Int?
+    /// Tensors of its weights that the configuration has no use for, in the order of the file.
+    public let unusedTensors: [String]
 
     /// Logits of each token.
     public var vocabularySize: Int { architecture.head.weight.rows }
@@ -49,7 +53,11 @@ public struct LanguageModel: Sendable {
             throw LanguageModelError(
                 .unsupported, "\(path): rope_scaling and rope_parameters say different things", hint: "remove one of them")
         }
-        architecture = try found.type.init(found.config, Weights(contents, isNested: found.isNested), longest: longest)
+        let weights = try Weights(contents, isNested: found.isNested)
+        architecture = try found.type.init(found.config, weights, longest: longest)
+        let positions = try found.config.size("max_position_embeddings")
+        trainedLength = try positions == nil ? found.config.size("n_positions") : positions
+        unusedTensors = weights.unused
         modelType = try config.text("model_type", or: "")
         if let limit = architecture.positionLimit, longest > limit {
             throw LanguageModelError(
@@ -68,6 +76,27 @@ public struct LanguageModel: Sendable {
             + scored * (architecture.width + Scorer.tileTokens) + DenseProduct.panelFloats
             + longest * (ForwardPass.queryRows + 2 * (architecture.headSize + 31) / 32 * 32)
         return 4 * floats
+    }
+
+    /// Refuses samples that would be read outside their tokens or the vocabulary: the last token scored is looked up too.
+    ///
+    /// - Throws: `.malformed`, `.mismatch` naming the sample.
+    func check(_ samples: [ScoringSample]) throws(LanguageModelError) {
+        for (index, sample) in samples.enumerated() {
+            var end = 1
+            for range in sample.supervised {
+                guard !range.isEmpty, range.lowerBound >= end, range.upperBound <= sample.tokens.count else {
+                    throw LanguageModelError(
+                        .malformed, "\(sample.shown(index)): supervised tokens that are out of order, not there or have none before them")
+                }
+                end = range.upperBound
+            }
+            if let token = sample.tokens.first(where: { $0 < 0 || Int($0) >= vocabularySize }) {
+                throw LanguageModelError(
+                    .mismatch, "\(sample.shown(index)): token \(token), and \(contents.name) has a vocabulary of \(vocabularySize)",
+                    hint: "the probe's tokens are not this model's")
+            }
+        }
     }
 
     /// Bytes of cosines and sines, which threads share: two tables at most.

@@ -1,29 +1,5 @@
-import ArgumentParser
 import CheckpointStore
 import LanguageModel
-
-/// How far and how wide models are run.
-struct ScoringLimits: ParsableArguments {
-    @Option(help: ArgumentHelp("Read at most so many tokens of a sample, 4096 by default; the rest is cut at the right.", valueName: "tokens"))
-    var maxLength: Int?
-    @Option(help: ArgumentHelp("Threads, each with a batch of its own (default: one for each processor).", valueName: "n"))
-    var threads: Int?
-
-    var maximumLength: Int { maxLength ?? 4096 }
-    var options: ScoringOptions { ScoringOptions(threads: threads) }
-
-    func validate() throws {
-        guard maxLength ?? 2 > 1 else { throw ValidationError("--max-length is at least 2") }
-        guard threads ?? 1 > 0 else { throw ValidationError("--threads is at least 1") }
-    }
-}
-
-/// What commands that run models take.
-struct ScoringArguments: ParsableArguments {
-    @Option(help: ArgumentHelp("The probe: its name, or a unique prefix of its id.", valueName: "name"))
-    var probe: String
-    @OptionGroup var limits: ScoringLimits
-}
 
 /// Has figures computed where the store lacks them, with a word beforehand and progress meanwhile.
 enum EntropyRunner {
@@ -51,9 +27,12 @@ enum EntropyRunner {
     static func complete(_ evaluation: EntropyEvaluation) throws(StoreError) {
         guard try !evaluation.isKept() else { return }
         let ref = evaluation.ref
+        try evaluation.checkMaker()
         try running(ref) {
             let model = try evaluation.openModel(isStopped: { Interrupt.isRequested }, decoding: decoding(ref))
-            announce("\(ref) (\(model.modelType))", model.scoringMemory(evaluation.options))
+            Console.endProgress()
+            try ModelNotes.print(evaluation, model)
+            announce("\(ref) (\(model.modelType)): up to \(Format.bytes(UInt64(model.scoringMemory(evaluation.options)))) of memory beside its mapped weights")
             let meter = Meter()
             try evaluation.run(model, isStopped: { Interrupt.isRequested }) { progress in
                 Console.progress { meter.tokens(ref, progress.doneTokens, progress.totalTokens) }
@@ -66,9 +45,13 @@ enum EntropyRunner {
         let missing = try pair.missing(sample)
         let name = "\(pair.weak.ref) and \(pair.strong.ref)"
         if !missing.isEmpty {
+            try pair.checkMakers()
             try running(name) {
                 let models = try pair.openModels(isStopped: { Interrupt.isRequested }, decoding: decoding(name))
-                announce("\(name) (\(models.strong.modelType))", pair.scoringMemory(models))
+                Console.endProgress()
+                try ModelNotes.print(pair.weak, models.weak)
+                try ModelNotes.print(pair.strong, models.strong)
+                announce("\(name) (\(models.strong.modelType)): up to \(Format.bytes(UInt64(pair.scoringMemory(models)))) of memory beside their mapped weights")
                 let meter = Meter()
                 try pair.run(models, missing: missing, isStopped: { Interrupt.isRequested }) { progress in
                     Console.progress { meter.tokens(name, progress.doneTokens, progress.totalTokens) }
@@ -88,11 +71,7 @@ enum EntropyRunner {
         return { done, total in Console.progress { meter.line("\(name): decoding its weights", done, total) } }
     }
 
-    private static func announce(_ what: String, _ memory: Int) {
-        Console.endProgress()
-        Console.error(
-            Console.printable("ckpt: running \(what): up to \(Format.bytes(UInt64(memory))) of memory beside its mapped weights"))
-    }
+    private static func announce(_ what: String) { Console.error(Console.printable("ckpt: running \(what)")) }
 
     private static func running(_ what: String, _ body: () throws -> Void) throws(StoreError) {
         defer { Console.endProgress() }

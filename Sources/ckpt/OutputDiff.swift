@@ -50,7 +50,8 @@ struct OutputDiff {
         }
         try EntropyRunner.complete(pair, sample: sample)
         for (what, record) in [
-            (weak, try pair.weak.record()), (strong, try pair.strong.record()), ("\(weak) and \(strong)", try pair.record()),
+            ("the figures of \(weak)", try pair.weak.record()), ("the figures of \(strong)", try pair.strong.record()),
+            ("KL, ln C and hard negatives of \(weak) and \(strong)", try pair.record()),
         ] { Provenance.note(what, record) }
     }
 

@@ -15,9 +15,9 @@ enum Provenance {
     }
 
     /// Says on stderr that figures in use come from elsewhere.
-    static func note(_ what: String, _ record: EntropyRecord?) {
+    static func note(_ figures: String, _ record: EntropyRecord?) {
         guard let words = record.flatMap(foreign) else { return }
-        Console.error(Console.printable("ckpt: note: the figures of \(what) come from \(words)"))
+        Console.error(Console.printable("ckpt: note: \(figures) come from \(words)"))
     }
 
     static func json(_ texts: [String: String]) -> JSONOutput {

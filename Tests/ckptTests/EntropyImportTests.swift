@@ -115,7 +115,7 @@ import Testing
         let diff = try playground.run(["diff", "m@1", "m@2", "--probe", "p", "--json"])
         let total = try #require(try diff.json() as? [String: Any])["total"] as? [String: [String: Any]]
         #expect(total?["kl_strong_weak"]?["mean"] as? Double == 0.25)
-        #expect(diff.errors.contains("the figures of m@1 and m@2 come from x") && !diff.errors.contains("running m@1 and m@2"))
+        #expect(diff.errors.contains("ln C and hard negatives of m@1 and m@2 come from x") && !diff.errors.contains("running m@1 and m@2"))
     }
 
     @Test func refusals() throws {

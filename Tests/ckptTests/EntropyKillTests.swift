@@ -35,7 +35,7 @@ import Darwin
         let command = try Command.start(arguments + ["--store", path])
         let store = try Store.open(path)
         func record() throws -> EntropyRecord? { try store.entropyRecords().first(where: isOurs) }
-        while command.isRunning, try record() == nil { usleep(1_000) }
+        while command.isRunning, !command.errors.contains("ckpt: running") { usleep(200) }
         // The first batch is under way.
         usleep(2_000)
         command.send(SIGSTOP)

@@ -19,6 +19,12 @@ struct Weights {
     private let reader: TensorReader
     /// Whether the model is the text part of a larger one, which has its tensors under `language_model`.
     private let isNested: Bool
+    private let used = UsedNames()
+
+    /// Names of tensors that were asked for.
+    private final class UsedNames {
+        var names: Set<String> = []
+    }
 
     init(_ contents: CheckpointContents, isNested: Bool = false) throws(LanguageModelError) {
         self.contents = contents
@@ -63,10 +69,21 @@ struct Weights {
         )
     }
 
+    /// Tensors of the model that nobody asked for, in the order of the file: the configuration says less than the file has.
+    /// Masks and frequencies that older files keep beside the weights are no weights.
+    var unused: [String] {
+        let buffers = [".inv_freq", ".attn.bias", ".attn.masked_bias", ".attention.bias", ".attention.masked_bias"]
+        return contents.tensors.filter { entry in
+            entry.part == .weights && !used.names.contains(entry.name) && !buffers.contains(where: entry.name.hasSuffix)
+                && (!isNested || entry.name.contains("language_model."))
+        }.map(\.name)
+    }
+
     private func entry(_ name: String, _ shape: [Int]) throws(LanguageModelError) -> TensorEntry {
         guard let entry = find(name) else {
             throw LanguageModelError(.missing, "\(contents.name): no tensor \(name)")
         }
+        used.names.insert(entry.name)
         guard entry.shape == shape.map(UInt64.init) else {
             throw LanguageModelError(
                 .mismatch, "\(contents.name): tensor \(name) is \(entry.shape); config.json makes it \(shape)")

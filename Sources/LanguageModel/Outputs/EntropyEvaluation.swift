@@ -41,25 +41,40 @@ public struct EntropyEvaluation: Sendable {
             throw StoreError(.conflict, "\(ref): has become another snapshot meanwhile", hint: "the same command again")
         }
         let model = try LanguageModel(contents, longest: probe.longest)
+        try model.check(probe.samples)
         if contents.isMapped { return model }
         return try LanguageModel(contents.decodedAhead(isCancelled: isStopped, progress: decoding), longest: probe.longest)
     }
 
-    /// Makes the record where there is none.
+    /// Refuses to go on with a record that another program has begun: figures of two would look like those of one.
     ///
-    /// - Throws: `.conflict` for one that another program has begun: figures of two would look like those of one.
-    func begin(_ model: LanguageModel) throws(StoreError) -> EntropyRecord {
-        let record = try store.beginEntropyRecord(
-            key, columns: RecordSettings.columns, provenance: EntropyEvaluation.provenance(model, options))
-        if !record.isComplete { try record.checkMaker(EntropyEvaluation.provenance(model, options)) }
-        return record
+    /// - Throws: `.conflict` naming the record and both.
+    public func checkMaker() throws(StoreError) {
+        if let record = try record(), !record.isComplete { try record.checkMaker(EntropyEvaluation.maker) }
+    }
+
+    /// The record as it is begun when the first figures of `model` come.
+    func target(_ model: LanguageModel) -> OutputWriter.Target {
+        OutputWriter.Target(
+            key: key, columns: RecordSettings.columns, provenance: EntropyEvaluation.provenance(model, options))
+    }
+
+    /// What tells figures that are computed here from others.
+    static let maker = ["program": "ckpt", "device": "cpu"]
+
+    /// Tokens of the model's vocabulary, as its `config.json` says; nil when it has none or does not say.
+    public func vocabularySize() throws(StoreError) -> Int? {
+        guard let bytes = try store.sidecars(ref).contents("config.json"),
+            let config = try? ConfigurationReader(bytes, path: "\(ref)/config.json"), let found = try? Architectures.named(config)
+        else { return nil }
+        return try? found.config.size("vocab_size")
     }
 
     static func provenance(_ model: LanguageModel, _ options: ScoringOptions) -> [String: String] {
-        [
-            "program": "ckpt", "version": CkptVersion.current, "device": "cpu", "model_type": model.modelType, "threads": "\(options.threadCount)",
+        maker.merging([
+            "version": CkptVersion.current, "model_type": model.modelType, "threads": "\(options.threadCount)",
             "batch_tokens": "\(options.batchTokens)",
-        ]
+        ]) { $1 }
     }
 
     /// Computes the samples the record lacks, writing them as they come: interrupted, it goes on from there the next time.
@@ -69,11 +84,11 @@ public struct EntropyEvaluation: Sendable {
     public func run(
         _ model: LanguageModel, isStopped: @Sendable () -> Bool, progress: @Sendable (ScoringProgress) -> Void
     ) throws {
-        let record = try begin(model)
-        let missing = probe.samples.indices.filter { !record.contains($0) }
+        try checkMaker()
+        let record = try record()
+        let missing = probe.samples.indices.filter { record?.contains($0) != true }
         var meter = ScoringProgress(probe, missing)
-        var writer = OutputWriter(store, [key])
-        do {
+        try OutputWriter.write(to: [target(model)], of: store) { writer in
             try model.score(missing.map { probe.samples[$0] }, options, isStopped: isStopped) { results in
                 for (index, outputs) in results {
                     meter.add(outputs)
@@ -82,11 +97,7 @@ public struct EntropyEvaluation: Sendable {
                 progress(meter)
                 try writer.writeNowAndThen()
             }
-        } catch {
-            try writer.write()
-            throw error
         }
-        try writer.write()
     }
 
     /// The record's outputs, sample by sample.
@@ -106,44 +117,9 @@ public struct EntropyEvaluation: Sendable {
     }
 }
 
-extension ScoringProgress {
-    init(_ probe: ScoredProbe, _ missing: [Int]) {
-        self.init(doneTokens: 0, totalTokens: missing.reduce(0) { $0 + UInt64(probe.samples[$1].count) })
-    }
-
-    mutating func add(_ outputs: TokenOutputs) { doneTokens += UInt64(outputs.entropy.count) }
-}
-
 extension TokenOutputs {
     /// As a record has them.
     func of(_ sample: Int) -> SampleOutputs {
         SampleOutputs(sample: sample, values: [entropy, nll], top1: top.map { UInt32(bitPattern: $0) })
     }
-}
-
-/// One sample's outputs, averaged over its scored tokens, in nats.
-public struct SampleMeans: Sendable, Equatable {
-    /// The sample's, in its probe.
-    public var id: String
-    /// Supervised tokens that were scored.
-    public var tokens: Int
-    /// Mean entropy of the distributions that predict them.
-    public var entropy: Double
-    /// Mean loss.
-    public var nll: Double
-    /// Tokens that were the likeliest.
-    public var right: Int
-
-    public init(id: String, tokens: Int, entropy: Double, nll: Double, right: Int) {
-        self.id = id
-        self.tokens = tokens
-        self.entropy = entropy
-        self.nll = nll
-        self.right = right
-    }
-
-    /// The share of its tokens that were the likeliest.
-    public var top1: Double { Double(right) / Double(max(1, tokens)) }
-
-    static func mean(_ values: [Float]) -> Double { values.reduce(0) { $0 + Double($1) } / Double(max(1, values.count)) }
 }

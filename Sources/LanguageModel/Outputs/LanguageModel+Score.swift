@@ -155,31 +155,12 @@ enum Scoring {
         var failure: LanguageModelError?
     }
 
-    /// Refuses a sample that would be read outside its tokens or the vocabulary: the last one scored is looked up too.
-    private static func check(_ sample: ScoringSample, _ index: Int, _ model: LanguageModel) throws(LanguageModelError) {
-        var end = 1
-        for range in sample.supervised {
-            guard !range.isEmpty, range.lowerBound >= end, range.upperBound <= sample.tokens.count else {
-                throw LanguageModelError(
-                    .malformed, "\(sample.shown(index)): supervised tokens that are out of order, not there or have none before them")
-            }
-            end = range.upperBound
-        }
-        let vocabulary = model.vocabularySize
-        if let token = sample.tokens.first(where: { $0 < 0 || Int($0) >= vocabulary }) {
-            throw LanguageModelError(
-                .mismatch, "\(sample.shown(index)): token \(token), and \(model.contents.name) has a vocabulary of \(vocabulary)",
-                hint: "the probe's tokens are not this model's")
-        }
-    }
-
     static func run<Outputs: SampleOutputsSlicing>(
         _ samples: [ScoringSample], _ model: LanguageModel, _ names: String, _ options: ScoringOptions,
-        _ isStopped: @Sendable () -> Bool,
-        deliver: ([(sample: Int, outputs: Outputs)]) throws -> Void,
+        _ isStopped: @Sendable () -> Bool, deliver: ([(sample: Int, outputs: Outputs)]) throws -> Void,
         makeLane: () throws(LanguageModelError) -> Lane<Outputs>
     ) throws(LanguageModelError) {
-        for (index, sample) in samples.enumerated() { try check(sample, index, model) }
+        try model.check(samples)
         let batches = ScoringBatch.pack(samples, budget: options.batchTokens, threads: options.threadCount)
         let state = Mutex(State())
         let delivery = Mutex(())

@@ -38,6 +38,13 @@ public struct PairEvaluation: Sendable {
         return (sample.map { [$0] } ?? Array(probe.samples.indices)).filter { record?.contains($0) != true }
     }
 
+    /// Refuses to go on with records that another program has begun, as `EntropyEvaluation.checkMaker` does.
+    public func checkMakers() throws(StoreError) {
+        try weak.checkMaker()
+        try strong.checkMaker()
+        if let record = try record(), !record.isComplete { try record.checkMaker(EntropyEvaluation.maker) }
+    }
+
     /// Opens both models, to say what they will take before they start, as `EntropyEvaluation.openModel` does.
     ///
     /// - Throws: `StoreError`; `LanguageModelError`: `.mismatch` when they have vocabularies of different size.
@@ -70,15 +77,13 @@ public struct PairEvaluation: Sendable {
         _ models: (weak: LanguageModel, strong: LanguageModel), missing: [Int], isStopped: @Sendable () -> Bool,
         progress: @Sendable (ScoringProgress) -> Void
     ) throws {
-        _ = try weak.begin(models.weak)
-        _ = try strong.begin(models.strong)
+        try checkMakers()
         var provenance = EntropyEvaluation.provenance(models.strong, strong.options)
         provenance["weak_model_type"] = models.weak.modelType
-        try store.beginEntropyRecord(key, columns: RecordSettings.pairColumns, provenance: provenance)
+        let own = OutputWriter.Target(key: key, columns: RecordSettings.pairColumns, provenance: provenance)
         var meter = ScoringProgress(probe, missing)
         // The pair's record last: what it has, the models' own have too.
-        var writer = OutputWriter(store, [weak.key, strong.key, key])
-        do {
+        try OutputWriter.write(to: [weak.target(models.weak), strong.target(models.strong), own], of: store) { writer in
             try models.strong.score(
                 missing.map { probe.samples[$0] }, against: models.weak, lambda: lambda, strong.options, isStopped: isStopped
             ) { results in
@@ -91,11 +96,7 @@ public struct PairEvaluation: Sendable {
                 progress(meter)
                 try writer.writeNowAndThen()
             }
-        } catch {
-            try writer.write()
-            throw error
         }
-        try writer.write()
     }
 }
 

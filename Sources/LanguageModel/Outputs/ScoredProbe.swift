@@ -51,6 +51,9 @@ public struct ScoredProbe: Sendable {
         cutLength = cut.isEmpty ? nil : maximumLength
     }
 
+    /// Samples of more than `length` tokens, once they are cut.
+    public func count(longerThan length: Int) -> Int { samples.count { $0.tokens.count > length } }
+
     /// Tokens of the longest sample.
     var longest: Int { samples.map(\.tokens.count).max() ?? 1 }
 

@@ -10,10 +10,13 @@ struct Gap: ParsableCommand {
         discussion: """
             The gap value of a snapshot W for the strong S is the mean over samples of .8 [H_W - H_S]+ + .1 [H_S - H_W]+, H the
             mean entropy of a sample's completion in nats per token (weak-driven learning, arXiv 2602.08222). MARGINAL is what
-            a snapshot adds to those picked before it, the best first. A snapshot is refused, with value 0, when it is too
-            close (lower 95 % bound of mean(H_W - H_S) under --min-gap) or too weak (its loss is not below the
-            probe's unigram loss). Of snapshots whose intervals overlap the later is marked best. Entropies that the
-            store lacks are computed first and kept.
+            a snapshot adds to those picked before it, the best first. MEAN DH is the mean over samples of H_S - H_W: below
+            zero S is surer. NLL is W's loss over all supervised tokens together (ckpt entropy and diff average it by sample).
+
+            A snapshot is refused, with value 0, when it is too close (lower 95 % bound of mean(H_W - H_S) under --min-gap; one
+            that is surer than S too) or too weak (its NLL is not below the probe's unigram loss, which is the entropy of the
+            supervised tokens' own frequencies). Of snapshots whose intervals overlap the later is marked best. Entropies that
+            the store lacks are computed first and kept.
 
             \(ExitStatus.table)
             Exits with 65 when every snapshot is refused.
@@ -44,15 +47,22 @@ struct Gap: ParsableCommand {
         }
         let probe = try EntropyRunner.probe(store, arguments.probe, arguments.limits)
         let strongEvaluation = try EntropyRunner.evaluate(store, strong, probe, arguments.limits)
-        Provenance.note(strong, try strongEvaluation.record())
+        Provenance.note("the figures of \(strong)", try strongEvaluation.record())
+        let vocabulary = try strongEvaluation.vocabularySize()
         let strongMeans = try strongEvaluation.outputs().map(\.entropy)
         var candidates: [GapValue.Candidate] = []
         for entry in history {
-            let evaluation = try EntropyRunner.evaluate(store, entry.ref, probe, arguments.limits)
+            let evaluation = try EntropyEvaluation(store, entry.ref, probe, arguments.limits.options)
+            if let vocabulary, let other = try evaluation.vocabularySize(), other != vocabulary {
+                throw StoreError(
+                    .badInput,
+                    "\(entry.ref) has a vocabulary of \(other) tokens, \(strong) one of \(vocabulary): their entropies cannot be compared")
+            }
+            try EntropyRunner.complete(evaluation)
             guard evaluation.key.snapshot == entry.id else {
                 throw StoreError(.conflict, "\(entry.ref): has become another snapshot meanwhile", hint: "the same command again")
             }
-            Provenance.note(entry.ref, try evaluation.record())
+            Provenance.note("the figures of \(entry.ref)", try evaluation.record())
             let means = try evaluation.outputs()
             let tokens = means.reduce(0) { $0 + $1.tokens }
             let loss = means.reduce(0) { $0 + $1.nll * Double($1.tokens) }
@@ -71,7 +81,9 @@ struct Gap: ParsableCommand {
         if gap.best == nil {
             throw StoreError(
                 .badInput, "\(runName): every snapshot is refused as a weak one for \(strong)",
-                hint: "an earlier one, or a lower --min-gap where they are too close")
+                hint: gap.rows.contains { $0.guarding == .tooClose }
+                    ? "an earlier snapshot; or a lower --min-gap for those that are too close"
+                    : "a later snapshot: these do no better than the frequencies of the tokens")
         }
     }
 

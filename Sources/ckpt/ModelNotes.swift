@@ -1,0 +1,30 @@
+import CheckpointStore
+import LanguageModel
+
+/// What a user should know of a model before its figures are trusted: all of it can be meant so, and most often is a mistake.
+enum ModelNotes {
+    private static let shownNames = 3
+
+    /// Says on stderr what does not fit together.
+    static func print(_ evaluation: EntropyEvaluation, _ model: LanguageModel) throws(StoreError) {
+        let ref = evaluation.ref
+        let unused = model.unusedTensors
+        if !unused.isEmpty {
+            let shown = unused.prefix(shownNames).joined(separator: ", ") + (unused.count > shownNames ? ", ..." : "")
+            note("\(ref): its config.json has no use for \(Format.count(unused.count, "tensor")) of its weights: \(shown)")
+        }
+        if let length = model.trainedLength {
+            let count = evaluation.probe.count(longerThan: length)
+            if count > 0 {
+                note("\(Format.count(count, "sample")) longer than the \(length) positions that \(ref) was made for; --max-length \(length) cuts there")
+            }
+        }
+        if let made = evaluation.probe.probe.tokenizer, let own = try evaluation.store.sidecars(ref).contents("tokenizer.json"),
+            ContentID.hash(of: own) != made
+        {
+            note("the probe was made by another tokenizer.json than that of \(ref): its tokens may mean other things there")
+        }
+    }
+
+    private static func note(_ text: String) { Console.error(Console.printable("ckpt: note: \(text)")) }
+}
