@@ -14,10 +14,15 @@ extension CheckpointContents {
         isCancelled: @Sendable () -> Bool = { false }, progress: @Sendable (_ done: UInt64, _ total: UInt64) -> Void = { _, _ in }
     ) throws(StoreError) -> CheckpointContents {
         guard case .store(let store) = origin else { return self }
-        return try throwingStoreErrors {
-            let weights = tensors.filter { $0.part == .weights }
-            if try isKeptRaw(weights) { return self }
-            return try decoded(weights, in: store.path + "/images", isCancelled, progress)
+        do throws(StoreError) {
+            return try throwingStoreErrors {
+                let weights = tensors.filter { $0.part == .weights }
+                if try isKeptRaw(weights) { return self }
+                return try decoded(weights, in: store.path + "/images", isCancelled, progress)
+            }
+        } catch {
+            guard error.code == .diskFull else { throw error }
+            throw StoreError(.diskFull, error.reason, hint: "\(name) has no image: there must be room for its weights, decoded, while they are in use")
         }
     }
 

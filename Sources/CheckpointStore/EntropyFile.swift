@@ -16,6 +16,9 @@ public struct EntropyFile: Sendable {
     /// In the order of the lines.
     public var outputs: [SampleOutputs] = []
 
+    /// Where the settings say that samples were cut.
+    private var maximumLength: Int?
+
     /// Reads the file at `path`, whose ids are those of samples of `probe`.
     ///
     /// - Throws: `.badInput` with file, line and key, or with the sample for figures that are none.
@@ -26,7 +29,7 @@ public struct EntropyFile: Sendable {
             for (index, sample) in probe.samples.enumerated() { indices[ExactName(sample.id)] = index }
             var isFirst = true
             try JSONLines(path).forEach { line in
-                if isFirst { try takeHead(line) } else { try takeRow(line, indices) }
+                if isFirst { try takeHead(line) } else { try takeRow(line, probe, indices) }
                 isFirst = false
             }
             guard !outputs.isEmpty else { throw StoreError(.badInput, "\(path): no figures in it") }
@@ -40,6 +43,10 @@ public struct EntropyFile: Sendable {
         }
         provenance = try EntropyFile.texts("provenance", line, hint)
         settings = try EntropyFile.texts("settings", line, hint)
+        if let text = settings["max_length"] {
+            guard let length = Int(text), length > 1 else { throw line.failure("settings.max_length", "\(text) is no number of tokens") }
+            maximumLength = length
+        }
     }
 
     /// An object of texts, numbers and truth values, all as text.
@@ -60,7 +67,7 @@ public struct EntropyFile: Sendable {
         return texts
     }
 
-    private mutating func takeRow(_ line: JSONLine, _ indices: [ExactName: Int]) throws {
+    private mutating func takeRow(_ line: JSONLine, _ probe: Probe, _ indices: [ExactName: Int]) throws {
         let id = try line.id()
         guard let index = indices[ExactName(id)] else { throw line.failure("id", "\"\(id)\": the probe has no such sample") }
         var found: [EntropyColumn] = []
@@ -79,10 +86,16 @@ public struct EntropyFile: Sendable {
                 .badInput, "\(line.place): sample \"\(id)\" has the columns \(found.map(\.name)), not \(columns.map(\.name))",
                 hint: "every line has the same ones")
         }
+        let supervised = probe.samples[index].supervised
+        let count = supervised.reduce(0) { $0 + $1.clamped(to: 0..<(maximumLength ?? Int.max)).count }
         var output = SampleOutputs(sample: index, values: [])
         for column in columns {
             let values = line[column.name]?.array
             guard let values else { throw line.failure(column.name, "is no list") }
+            guard values.count == count else {
+                let place = maximumLength.map { " below max_length \($0)" } ?? ""
+                throw line.failure(column.name, "of sample \"\(id)\" has figures for \(values.count) tokens; \(count) are supervised\(place)")
+            }
             if column == .top1 {
                 output.top1 = try values.map { value in
                     guard let token = value.unsigned.flatMap({ UInt32(exactly: $0) }) else {
@@ -95,6 +108,9 @@ public struct EntropyFile: Sendable {
                     try values.map { value in
                         guard let number = value.double else {
                             throw line.failure(column.name, "of sample \"\(id)\" holds what is no number")
+                        }
+                        guard column.range.contains(number) else {
+                            throw line.failure(column.name, "of sample \"\(id)\" holds \(number), which it cannot be")
                         }
                         return Float(number)
                     })
@@ -110,8 +126,7 @@ extension Store {
 
     /// Adds outputs that were made elsewhere to the record of `snapshot` on the probe called `probe`, made when there is none.
     ///
-    /// All is checked before anything is kept. Where the settings have a `max_length`, each sample has figures for its
-    /// supervised tokens below it, no more and no fewer.
+    /// All is checked before anything is kept.
     /// - Throws: what `EntropyFile`, `beginEntropyRecord` and `appendOutputs` throw; `.conflict` when the record has samples that
     ///   another program or device made.
     /// - Complexity: O(bytes of the file).
@@ -130,7 +145,6 @@ extension Store {
                 key: key, columns: file.columns, provenance: file.provenance, samplesTotal: probe.samples.count, created: 0)
             let shape = ProbeShape(probe)
             try Store.check(file.outputs, record, shape)
-            try Store.checkLengths(file, probe)
             if let known = try entropyRecord(key) {
                 let coder = try BlockCoder()
                 try readRecords { transaction, tables in
@@ -145,20 +159,5 @@ extension Store {
         }
         guard let record = try entropyRecord(key) else { throw StoreError(.conflict, "\(key.id.short): removed meanwhile") }
         return record
-    }
-
-    private static func checkLengths(_ file: EntropyFile, _ probe: Probe) throws {
-        guard let text = file.settings["max_length"] else { return }
-        guard let length = Int(text), length > 1 else {
-            throw StoreError(.badInput, "setting \"max_length\": \(text) is no number of tokens")
-        }
-        for output in file.outputs {
-            let sample = probe.samples[output.sample]
-            let count = sample.supervised.reduce(0) { $0 + $1.clamped(to: 0..<max(length, 0)).count }
-            guard output.count == count else {
-                throw StoreError(
-                    .badInput, "sample \"\(sample.id)\": figures for \(output.count) tokens; \(count) are supervised below max_length \(length)")
-            }
-        }
     }
 }

@@ -48,6 +48,17 @@ public enum EntropyColumn: UInt8, Sendable, CaseIterable, Comparable {
     /// Of the wrong tokens, the share whose margin is smaller in the weak snapshot than in the strong one.
     case hardNegatives = 6
 
+    /// What its figures can be, with room for the rounding of other programs.
+    var range: ClosedRange<Double> {
+        let rounding = 1e-3
+        return switch self {
+        case .entropy, .nll, .klStrongWeak, .klWeakStrong: -rounding...Double.infinity
+        case .lnC: -Double.infinity...rounding
+        case .hardNegatives: -rounding...1 + rounding
+        case .top1: 0...Double(UInt32.max)
+        }
+    }
+
     /// As files and JSON have it.
     public var name: String {
         switch self {

@@ -109,6 +109,30 @@ final class OpenFile: Sendable {
         }
     }
 
+    /// What comes until the end. The corresponding C function is `read`.
+    func readToEnd(limit: Int) throws -> [UInt8] {
+        var bytes: [UInt8] = []
+        var chunk = [UInt8](repeating: 0, count: 1 << 16)
+        while true {
+            let count = chunk.withUnsafeMutableBytes(readSome)
+            if count < 0, errno == EINTR { continue }
+            guard count >= 0 else { throw FileSystem.failure("read", path) }
+            if count == 0 { return bytes }
+            bytes += chunk[..<count]
+            guard bytes.count <= limit else { throw StoreError(.badInput, "\(path): over \(limit) bytes") }
+        }
+    }
+
+    private func readSome(_ buffer: UnsafeMutableRawBufferPointer) -> Int {
+        #if canImport(Glibc)
+        Glibc.read(descriptor, buffer.baseAddress!, buffer.count)
+        #elseif canImport(Musl)
+        Musl.read(descriptor, buffer.baseAddress!, buffer.count)
+        #else
+        Darwin.read(descriptor, buffer.baseAddress!, buffer.count)
+        #endif
+    }
+
     /// Writes all of `buffer` at `offset`. The corresponding C function is `pwrite`.
     func write(_ buffer: UnsafeRawBufferPointer, at offset: UInt64) throws {
         var done = 0
@@ -242,6 +266,16 @@ enum FileSystem {
         var bytes = [UInt8](repeating: 0, count: Int(status.size))
         try bytes.withUnsafeMutableBytes { try file.read(at: 0, into: $0) }
         return bytes
+    }
+
+    /// All bytes of a file or a pipe, read to its end.
+    ///
+    /// - Throws: `.badInput` when there is none, it is a directory, or has more than `limit` bytes.
+    static func streamed(_ path: String, limit: Int) throws -> [UInt8] {
+        guard let status = status(path) else { throw StoreError(.badInput, "\(path): no such file") }
+        guard !status.isDirectory else { throw StoreError(.badInput, "\(path): a directory, not a file") }
+        if status.isRegular { return try contents(path, limit: limit) ?? [] }
+        return try OpenFile(reading: path).readToEnd(limit: limit)
     }
 
     /// The absolute path with links resolved, or nil when nothing is there.

@@ -8,13 +8,11 @@ struct JSONLines {
     private let path: String
     private let bytes: [UInt8]
 
-    /// - Throws: `.badInput` when the file is missing or over `maximumBytes`, `.failed` when it cannot be read.
+    /// - Parameter path: `-` is standard input; a pipe is read to its end.
+    /// - Throws: `.badInput` when the file is missing, a directory or over `maximumBytes`, `.failed` when it cannot be read.
     init(_ path: String) throws {
-        guard let bytes = try FileSystem.contents(path, limit: JSONLines.maximumBytes) else {
-            throw StoreError(.badInput, "\(path): no such file")
-        }
-        self.path = path
-        self.bytes = bytes
+        self.path = path == "-" ? "standard input" : path
+        bytes = try FileSystem.streamed(path == "-" ? "/dev/stdin" : path, limit: JSONLines.maximumBytes)
     }
 
     /// Calls `body` with each line that is not blank. O(bytes); memory for one line at a time.
@@ -51,9 +49,11 @@ struct JSONLine {
             throw JSONLine.notFinite(text, place)
                 ?? StoreError(.badInput, "\(error)", hint: "one object a line, each whole on its line")
         }
-        guard value.members != nil else {
+        guard let members = value.members else {
             throw StoreError(.badInput, "\(place): not a JSON object", hint: "one object a line: {\"id\": ..., ...}")
         }
+        var keys: Set<ExactName> = []
+        if let twice = members.first(where: { !keys.insert(ExactName($0.key)).inserted }) { throw failure(twice.key, "is there twice") }
     }
 
     /// The error for a line that is JSON but for NaN and infinities, as Python writes them; nil for others.
@@ -81,16 +81,18 @@ struct JSONLine {
     func id() throws -> String {
         switch self["id"] {
         case nil: return "\(number)"
-        case .string(let text)? where !text.isEmpty: return text
+        case .string(let text)?:
+            guard !text.isEmpty else { throw failure("id", "is empty") }
+            return text
         case .unsigned(let number)?: return "\(number)"
         case .signed(let number)?: return "\(number)"
-        default: throw failure("id", "is no text and no integer")
+        default: throw failure("id", "is no text and no integer of 64 bits")
         }
     }
 
     /// The text under `key`.
     func string(_ key: String, hint: String) throws -> String {
-        guard let found = self[key] else { throw failure(key, "is missing", hint: hint) }
+        guard let found = self[key] else { throw failure(key, value[key] == nil ? "is missing" : "is null", hint: hint) }
         guard let text = found.string else { throw failure(key, "is no text", hint: hint) }
         return text
     }

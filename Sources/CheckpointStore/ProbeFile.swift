@@ -95,6 +95,9 @@ public enum ProbeFile {
             tokens.append(token)
         }
         let hint = "the index of the completion's first token, from 1 to one less than there are"
+        guard tokens.count > 1 else {
+            throw line.failure("completion_start", "has no place where input_ids has \(tokens.isEmpty ? "no tokens" : "one token")", hint: hint)
+        }
         guard let start = line["completion_start"] else { throw line.failure("completion_start", "is missing", hint: hint) }
         guard let index = start.unsigned.flatMap({ Int(exactly: $0) }), index >= 1, index < tokens.count else {
             throw line.failure("completion_start", "is not within 1 to \(tokens.count - 1)", hint: hint)

@@ -55,7 +55,8 @@ public struct StoreError: Error, Sendable, CustomStringConvertible {
         case let error as StoreError: self = error
         case let error as LMDBError:
             let code: Code = error.isDiskFull ? .diskFull : error.isDamage ? .damaged : .failed
-            self.init(code, "store: \(error)", hint: error.isDamage ? "run ckpt verify" : nil)
+            let hint = error.isDamage ? "run ckpt verify" : error.isDiskFull ? "what was committed before is kept; make room and run it again" : nil
+            self.init(code, "store: \(error)", hint: hint)
         case let error as FormatError:
             let code: Code = error.code == .io ? .failed : error.code == .truncated ? .incomplete : .badInput
             self.init(code, "\(error)")

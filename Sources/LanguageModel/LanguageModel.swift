@@ -46,7 +46,10 @@ public struct LanguageModel: Sendable {
         _ contents: CheckpointContents, config bytes: [UInt8], path: String, longest: Int
     ) throws(LanguageModelError) {
         let config = try ConfigurationReader(bytes, path: path)
-        try config.refuse("quantization_config")
+        if let method = try config.object("quantization_config")?.text("quant_method", or: "a method not named") {
+            throw LanguageModelError(
+                .unsupported, "\(path): quantization_config: weights quantised by \(method) are not supported", hint: "forward passes read F32, BF16 and F16")
+        }
         let found = try Architectures.named(config)
         // One generation of keys or the other: where both are there and differ, which one counts depends on the reader.
         if let newer = found.config.value("rope_parameters"), let older = found.config.value("rope_scaling"), newer != older {

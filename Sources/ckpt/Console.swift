@@ -45,7 +45,12 @@ enum Console {
             let count = Darwin.write(descriptor, bytes.baseAddress! + done, bytes.count - done)
             #endif
             if count < 0, errno == EINTR { continue }
-            guard count > 0 else { endProcess(errno == EPIPE ? 141 : ExitStatus.failed.rawValue) }
+            guard count > 0 else {
+                // A reader that has gone away wants no word of it.
+                if errno == EPIPE { endProcess(141) }
+                if descriptor == STDOUT_FILENO { error("ckpt: writing the answer: \(String(cString: strerror(errno)))") }
+                endProcess(ExitStatus.failed.rawValue)
+            }
             done += count
         }
     }

@@ -12,6 +12,7 @@ struct EntropyImport {
 
           {"id": "7", "entropy": [...], "nll": [...], "top1": [token ids]}
 
+        A "snapshot" in the provenance, all 64 digits of its id, must be that of REF.
         With the settings {"precision": "f32"} (and "max_length", where samples were cut) the record is the one that ckpt entropy, gap
         and diff --probe use, and must have just these columns. {"precision": "f32", "weak": REF, "lambda": 0.5} with
         kl_strong_weak, kl_weak_strong, ln_c and hard_negatives is that of a pair. All other settings are kept apart;
@@ -30,6 +31,10 @@ struct EntropyImport {
         let (id, _, probe) = try store.probe(name)
         var file = try EntropyFile(path, probe: probe)
         file.settings = try RecordSettings.canonical(file.settings, on: probe) { text throws(StoreError) in try store.snapshot(text).id }
+        if let made = file.provenance["snapshot"], made != "\(snapshot)" {
+            throw StoreError(
+                .badInput, "\(path): its provenance says that it was made of snapshot \(made.prefix(12)), and \(ref) is \(snapshot.short)")
+        }
         if let columns = RecordSettings.columns(under: file.settings), columns != Set(file.columns) {
             let names = columns.sorted().map(\.name).joined(separator: ", ")
             throw StoreError(

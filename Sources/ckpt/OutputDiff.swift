@@ -8,7 +8,7 @@ struct OutputDiffArguments: ParsableArguments {
     var probe: String?
     @Option(help: ArgumentHelp("Show one sample of the probe token by token.", valueName: "id"))
     var tokens: String?
-    @Option(help: ArgumentHelp("B's share in the mixed logits, within 0 and 1 (default: 0.5).", valueName: "share"))
+    @Option(help: ArgumentHelp("B's share in the mixed logits, above 0 and below 1 (default: 0.5).", valueName: "share"))
     var lambda: Float?
     @OptionGroup var limits: ScoringLimits
 
@@ -26,10 +26,12 @@ struct OutputDiff {
     static let help = """
         With --probe the weights are not compared: both snapshots are run on the probe, and A counts as the weak (earlier) one, B as
         the strong one. H is the entropy of the distribution that predicts a token, DH = H(B) - H(A): below zero B became sure,
-        above it unsure. LN C is the logarithm of the sum of P_A^(1 - lambda) P_B^lambda: 0 when both agree. HARD is the share of
+        above it unsure; the samples of both kinds are listed, the greatest change first. KL(B||A) is the mean of ln P_B - ln P_A
+        under B. LN C is the logarithm of the sum of P_A^(1 - lambda) P_B^lambda: 0 when both agree. HARD is the share of
         the wrong tokens whose logit is nearer to the right one's in A than in B. All in nats per token, averaged over a
         sample's tokens, then over samples, with 95 % bootstrap intervals over samples. Figures are kept as they come:
-        interrupted, the same command goes on; what ckpt entropy has kept is used. A and B must be in the store.
+        interrupted, the same command goes on; what ckpt entropy has kept is used. A and B must be in the
+        store. (--json has all samples, whatever --limit.)
         """
 
     private let pair: PairEvaluation

@@ -68,7 +68,7 @@ struct OutputDiffFormat {
 
     private func interval(_ figure: Figure) -> [String] {
         let total = totals[figure]!
-        return [Format.fixed(total.mean, 4), "\(Format.fixed(total.low, 4)) to \(Format.fixed(total.high, 4))"]
+        return [Format.fixed(total.mean, 4), total.interval(of: samples.count)]
     }
 
     private var ownTable: String {

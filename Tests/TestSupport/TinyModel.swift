@@ -5,8 +5,9 @@ public enum TinyModel {
     /// Writes `config.json` and `model.safetensors` to `directory`.
     ///
     /// - Parameters:
+    ///   - more: tensors that the configuration has no use for.
     ///   - drift: a second seed's weights, added to the first's at a fifth: models of one `seed` are alike.
-    public static func write(seed: UInt64, drift: UInt64 = 0, vocabulary: Int = 61, width: Int = 16, to directory: String) throws {
+    public static func write(seed: UInt64, drift: UInt64 = 0, vocabulary: Int = 61, width: Int = 16, to directory: String, more: [String] = []) throws {
         var (base, change) = (SeededBytes(seed), SeededBytes(drift &+ 1_000))
         func tensor(_ name: String, _ shape: [Int], around middle: Float = 0) -> SafetensorsFixture.Tensor {
             let values = (0..<shape.reduce(1, *)).map { _ in
@@ -22,7 +23,7 @@ public enum TinyModel {
                 tensor(layer + "post_attention_layernorm.weight", [width], around: 1),
                 tensor(layer + "mlp.gate_proj.weight", [2 * width, width]), tensor(layer + "mlp.up_proj.weight", [2 * width, width]),
                 tensor(layer + "mlp.down_proj.weight", [width, 2 * width]), tensor("model.norm.weight", [width], around: 1),
-            ])
+            ] + more.map { tensor($0, [width]) })
         try FileTree.write(fixture.bytes, to: directory + "/model.safetensors")
         try FileTree.write(
             """

@@ -109,7 +109,7 @@ import Testing
         try FileTree.write(
             """
             {"provenance": {"program": "x"}, "settings": {"precision": "f32", "weak": "m@1", "lambda": 0.50}}
-            {"id": "s0", "kl_strong_weak": \(figures), "kl_weak_strong": \(figures), "ln_c": \(figures), "hard_negatives": \(figures)}
+            {"id": "s0", "kl_strong_weak": \(figures), "kl_weak_strong": \(figures), "ln_c": \(figures.map { -$0 }), "hard_negatives": \(figures)}
             """, to: file)
         try playground.run(["entropy", "m@2", "--probe", "p", "--import", file])
         let diff = try playground.run(["diff", "m@1", "m@2", "--probe", "p", "--json"])
@@ -136,7 +136,9 @@ import Testing
             return lines.joined(separator: "\n")
         }
         // Columns that the commands do not have under their own settings would keep them from computing theirs.
-        try refuse("entropy, nll, top1") { $0.replacing(", \"nll\"", with: ", \"ln_c\"") }
+        try refuse("entropy, nll, top1") { $0.replacing(", \"nll\"", with: ", \"kl_strong_weak\"") }
+        try refuse("figures.jsonl:2", "\"nll\" of sample \"s0\" holds -") { $0.replacing("\"nll\": [", with: "\"nll\": [-") }
+        try refuse("made of snapshot 0123456789ab") { $0.replacing("{\"program\"", with: "{\"snapshot\": \"\(String(repeating: "0123456789abcdef", count: 4))\", \"program\"") }
         try refuse("lambda", settings: "{\"precision\": \"f32\", \"weak\": \"m@2\", \"lambda\": 1.5}") { $0 }
         try playground.expectFailure(65, entropy + ["--import", playground.directory.path + "/nothing"], saying: "no such file")
         try playground.expectFailure(64, entropy + ["--import", "x", "--threads", "1"])

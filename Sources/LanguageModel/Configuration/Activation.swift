@@ -9,7 +9,10 @@ enum Activation: Sendable {
         case "gelu": self = .gelu
         case "gelu_new", "gelu_pytorch_tanh", "gelu_fast": self = .geluTanh
         case "relu": self = .relu
-        default: throw LanguageModelError(.unsupported, "\(path): activation \"\(name)\" is not supported")
+        default: 
+            throw LanguageModelError(
+                .unsupported, "\(path): activation \"\(name)\" is not supported",
+                hint: "supported are silu, swish, gelu, gelu_new, gelu_pytorch_tanh, gelu_fast, relu")
         }
     }
 }

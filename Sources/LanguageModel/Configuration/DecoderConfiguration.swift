@@ -64,7 +64,7 @@ struct DecoderConfiguration: Sendable {
         isTied = try config.flag("tie_word_embeddings", default: defaults.isTied)
         attentionBias = try config.flag("attention_bias", default: false)
         feedForwardBias = try config.flag("mlp_bias", default: false)
-        guard layerCount <= 4096 else { throw LanguageModelError(.malformed, "\(config.path): \(layerCount) layers") }
+        guard layerCount <= 4096 else { throw LanguageModelError(.malformed, "\(config.path): \(layerCount) layers; up to 4096 are followed") }
 
         let types = try config.texts("layer_types")
         var slides: [Bool] = []

@@ -130,7 +130,9 @@ extension Rope {
                 betaSlow: try parameters.positive("beta_slow", or: 1), originalLength: try originalLength(),
                 magnitude: attention ?? magnitude(1), truncate: try parameters.flag("truncate", default: true))
         default:
-            throw LanguageModelError(.unsupported, "\(parameters.path): rope type \"\(type)\" is not supported")
+            throw LanguageModelError(
+                .unsupported, "\(parameters.path): rope type \"\(type)\" is not supported",
+                hint: "supported are default, linear, llama3, yarn")
         }
     }
 }

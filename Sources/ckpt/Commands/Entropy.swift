@@ -21,7 +21,7 @@ struct EntropyCommand: ParsableCommand {
 
     @Argument(help: "The snapshot.")
     var ref: String
-    @Option(help: "Show at most so many samples, the most uncertain first; 0: all.")
+    @Option(help: "Show at most so many samples, the most uncertain first; 0: all. (--json has all.)")
     var limit = 10
     @Option(name: .customLong("import"), help: ArgumentHelp("Take in figures that were made elsewhere; runs nothing.", valueName: "file"), completion: .file())
     var importedFile: String?
@@ -55,7 +55,7 @@ struct EntropyCommand: ParsableCommand {
         if let words = try evaluation.record().flatMap(Provenance.foreign) { Console.print(Console.printable("not computed here: from \(words)")) }
         var summary = TextTable([.init(title: ""), .init(title: "MEAN", isNumber: true), .init(title: "INTERVAL")])
         for (name, value) in [("entropy", totals.entropy), ("nll", totals.nll), ("top-1", totals.top1)] {
-            summary.add([name, Format.fixed(value.mean, 4), "\(Format.fixed(value.low, 4)) to \(Format.fixed(value.high, 4))"])
+            summary.add([name, Format.fixed(value.mean, 4), value.interval(of: means.count)])
         }
         Console.print(summary.text(width: Console.width))
         var table = TextTable([
@@ -102,8 +102,4 @@ struct EntropyCommand: ParsableCommand {
                 }),
         ]
     }
-}
-
-extension Bootstrap {
-    var json: JSONOutput { ["mean": .double(mean), "low": .double(low), "high": .double(high)] }
 }

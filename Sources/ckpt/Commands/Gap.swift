@@ -76,7 +76,7 @@ struct Gap: ParsableCommand {
         if options.json {
             Console.print(json(rows, history, candidates, gap, unigram).text)
         } else {
-            show(rows, history, candidates, gap, unigram)
+            show(rows, history, candidates, gap, unigram, sampleCount: strongMeans.count)
         }
         if gap.best == nil {
             throw StoreError(
@@ -89,7 +89,7 @@ struct Gap: ParsableCommand {
 
     private func show(
         _ rows: [GapValue.Row], _ history: [(ref: String, step: UInt64, id: ContentID)], _ candidates: [GapValue.Candidate],
-        _ gap: GapValue, _ unigram: Double
+        _ gap: GapValue, _ unigram: Double, sampleCount: Int
     ) {
         var table = TextTable([
             .init(title: "REF", shrinks: true), .init(title: "GAP VALUE", isNumber: true), .init(title: "INTERVAL"),
@@ -105,7 +105,7 @@ struct Gap: ParsableCommand {
                 }
             table.add([
                 history[row.candidate].ref, Format.fixed(row.value.mean, 4),
-                "\(Format.fixed(row.value.low, 4)) to \(Format.fixed(row.value.high, 4))", Format.fixed(row.marginal, 4),
+                row.value.interval(of: sampleCount), Format.fixed(row.marginal, 4),
                 Format.fixed(row.meanDH.mean, 4), Format.fixed(candidates[row.candidate].meanNLL, 4), note,
             ])
         }

@@ -10,7 +10,7 @@ struct ProbeRemove: ParsableCommand {
             \(ExitStatus.table)
             """)
 
-    @Argument(help: "The name.")
+    @Argument(help: "The probe: its name, or the beginning of its id.")
     var name: String
     @Option(help: ArgumentHelp("Remove only this record: the beginning of its id, as ckpt probe show has it.", valueName: "id"))
     var record: String?
@@ -18,18 +18,25 @@ struct ProbeRemove: ParsableCommand {
 
     func run() throws {
         let store = try options.open()
+        let found = try store.probe(name)
         if let record {
-            let found = try store.entropyRecords(probe: store.probe(name).id).filter { "\($0.key.id)".hasPrefix(record) }
-            guard found.count == 1, let key = found.first?.key, record.count >= 4 else {
+            let hint = "ckpt probe show \(name) lists them; four digits or more"
+            guard record.count >= 4 else { throw StoreError(.noSuchRef, "\"\(record)\" is too short for a record's id", hint: hint) }
+            let records = try store.entropyRecords(probe: found.id).filter { "\($0.key.id)".hasPrefix(record) }
+            guard records.count == 1, let key = records.first?.key else {
                 throw StoreError(
-                    .noSuchRef, "\(record): the id of \(found.isEmpty ? "no entropy record" : "more than one entropy record") on \(name) begins so",
-                    hint: "ckpt probe show \(name) lists them; four digits or more")
+                    .noSuchRef, "\(record): the id of \(records.isEmpty ? "no" : "more than one") entropy record on \(name) begins so", hint: hint)
             }
             try store.removeEntropyRecord(key)
-            if options.json { Console.print(JSONOutput.object([("removed", .string("\(key.id)"))]).text) }
+            report("\(key.id)", "removed entropy record \(key.id.short)")
             return
         }
-        try store.removeProbe(name)
-        if options.json { Console.print(JSONOutput.object([("removed", .string(name))]).text) }
+        let removed = found.name ?? name
+        try store.removeProbe(removed)
+        report(removed, "removed \(removed)  \(found.id.short)")
+    }
+
+    private func report(_ removed: String, _ words: String) {
+        Console.print(options.json ? JSONOutput.object([("removed", .string(removed))]).text : Console.printable(words))
     }
 }

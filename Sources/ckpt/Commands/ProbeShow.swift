@@ -5,6 +5,9 @@ struct ProbeShow: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "show", abstract: "Show a probe, its samples, and the entropy records on it.", discussion: ExitStatus.table)
 
+    /// Texts are of any length: so wide is a line where no terminal says how wide.
+    private static let plainWidth = 160
+
     @Argument(help: "The probe: its name, or the beginning of its id.")
     var name: String
     @Option(help: ArgumentHelp("Samples to show at most; 0 for all.", valueName: "number"))
@@ -39,7 +42,7 @@ struct ProbeShow: ParsableCommand {
                 sample.id, "\(sample.tokens.count)", "\(sample.supervisedCount)", sample.prompt ?? "", sample.completion ?? "",
             ])
         }
-        Console.print(table.text(width: Console.width))
+        Console.print(table.text(width: Console.width ?? ProbeShow.plainWidth))
         let hidden = probe.samples.count - shown.count
         if hidden > 0 { Console.print("and \(hidden) more (--limit 0 shows all)") }
         if let text = records.text { Console.print("\n" + text) }

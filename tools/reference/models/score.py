@@ -27,6 +27,8 @@ def samples(path, limit):
     rows = lines[0]["rows"] if len(lines) == 1 and "rows" in lines[0] else lines
     found, is_cut = [], False
     for number, row in enumerate(rows, 1):
+        if "input_ids" not in row:
+            sys.exit(f"score.py: {path}: text: give what `ckpt probe show P --limit 0 --json` prints")
         tokens = row["input_ids"]
         ranges = row.get("supervised") or [[row["completion_start"], len(tokens)]]
         is_cut |= len(tokens) > limit
@@ -92,10 +94,15 @@ def main():
     settings = {"precision": arguments.precision}
     if is_cut:
         settings["max_length"] = arguments.max_length
+
+    def snapshot(path):
+        """The id that an image's directory is named by."""
+        name = pathlib.Path(path).resolve().name
+        return name if re.fullmatch("[0-9a-f]{64}", name) else None
+
     weak = None
     if arguments.weak:
-        name = pathlib.Path(arguments.weak).resolve().name
-        ref = arguments.weak_ref or (name if re.fullmatch("[0-9a-f]{64}", name) else None)
+        ref = arguments.weak_ref or snapshot(arguments.weak)
         if ref is None:
             parser.error("--weak-ref names the weak snapshot as the store does")
         settings |= {"weak": ref, "lambda": arguments.share}
@@ -104,6 +111,9 @@ def main():
         "program": f"transformers {transformers.__version__}", "torch": torch.__version__, "device": arguments.device,
         "attention": model.config._attn_implementation,
     }
+    if snapshot(arguments.model):
+        # Imported as another snapshot's, the file is refused.
+        provenance["snapshot"] = snapshot(arguments.model)
     if arguments.device.startswith("cuda"):
         provenance["device_name"] = torch.cuda.get_device_name(model.device)
     with open(arguments.out, "w", encoding="utf-8") as out:
