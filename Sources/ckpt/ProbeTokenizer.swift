@@ -38,6 +38,16 @@ struct ProbeTokenizer {
     /// The bytes a token stands for; nil when unknown.
     func piece(_ token: Int32) -> [UInt8]? { samples?.piece(token) }
 
+    /// Says on stderr which lines have text that their tokens do not.
+    func noteLosses(_ lines: [ProbeLine]) {
+        guard let samples else { return }
+        let lossy = lines.filter(samples.isLossy).map(\.id)
+        guard !lossy.isEmpty else { return }
+        let shown = lossy.prefix(3).joined(separator: ", ") + (lossy.count > 3 ? ", ..." : "")
+        Console.error(
+            Console.printable("ckpt: note: \(Format.count(lossy.count, "sample")) with characters that the tokenizer leaves out: \(shown)"))
+    }
+
     /// The sample of a line of text.
     func sample(_ line: ProbeLine) throws(StoreError) -> ProbeSample {
         guard let samples else {

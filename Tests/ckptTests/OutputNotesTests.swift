@@ -61,6 +61,18 @@ import Testing
         }
     }
 
+    @Test func charactersThatATokenizerLeavesOutAreSaid() throws {
+        let directory = playground.directory.path + "/digits"
+        let digits = URL(filePath: #filePath).deletingLastPathComponent().deletingLastPathComponent().deletingLastPathComponent()
+            .appending(path: "examples/tiny-run/checkpoint-100/tokenizer.json").path
+        try FileTree.write(FileTree.bytes(digits), to: directory + "/tokenizer.json")
+        for (name, prompt) in [("known", "1+1="), ("unknown", "one 1=")] {
+            try FileTree.write("{\"id\": \"a\", \"prompt\": \"\(prompt)\", \"completion\": \"2\"}\n", to: directory + "/\(name).jsonl")
+            let said = try playground.run(["probe", "add", name, directory + "/\(name).jsonl", "--tokenizer", directory, "--no-eos"]).errors
+            #expect(said.contains("1 sample with characters that the tokenizer leaves out: a") == (name == "unknown"))
+        }
+    }
+
     @Test func probesComeFromPipesToo() throws {
         let file = playground.directory.path + "/p.jsonl"
         let script = "cat '\(file)' | '\(Command.path)' probe add piped - --store '\(playground.store)'"

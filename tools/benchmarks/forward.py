@@ -1,11 +1,13 @@
 #!/usr/bin/env python3
 """The benchmark of forward passes behind tools/benchmarks/run forward: scored tokens a second, PyTorch beside us.
 
-    forward.py --bin DIR [--models 656k:2048,...] [--only speed,share,memory,start] [--repeat N] [--work DIR] [--json FILE]
+    forward.py --bin DIR [--models 656k:2048,...] [--only speed,share,memory,start,tokenizer,real] [--repeat N]
+               [--data DIR] [--work DIR] [--json FILE]
 
 Models of random weights and probes of random tokens are made by make_forward_model.py; a probe's lengths are those of
 GSM8K. Peers are forward_peers.py's rows, in one process that waits while ours run: rounds alternate, figures are medians
-over them. Entropies must agree, else it stops.
+over them. Entropies must agree, else it stops. `--data` holds real models and texts: trainer-run/, tinystories-656k/ and
+gsm8k/test.jsonl, the first hundred of whose questions are a probe.
 """
 import argparse
 import json
@@ -150,12 +152,66 @@ class Forward:
         shutil.rmtree(store)
 
 
+    def tokenizer(self):
+        """A tokenizer.json of 150 K entries, and texts through it, beside the tokenizers library."""
+        sys.path.insert(0, f"{HERE}/../reference/tokenizers")
+        import speed
+
+        files = [f"{self.options.data}/gsm8k/test.jsonl"] if self.options.data else []
+        it = speed.measure(os.path.join(self.options.bin, "ckpt-tokenize"), files)
+        if not it["same"]:
+            sys.exit("the tokens differ from those of the tokenizers library")
+        label = f"{it['entries']} entries, {it['file_mb']:.1f} MB"
+        self.table.add("tokenizer.json read and parsed, once in a process", "ckpt", label, it["load_ms"], "ms", "150")
+        self.table.add("tokenizer.json read and parsed", "tokenizers", label, it["library_load_ms"], "ms")
+        label = "GSM8K, 1 thread" if files else "made-up text, 1 thread"
+        self.table.add("encode", "ckpt", label, it["encode_mb_s"], "MB/s")
+        self.table.add("encode", "tokenizers", label, it["library_encode_mb_s"], "MB/s")
+
+    def real(self):
+        """Entropies of a trained model beside transformers', and what a real run can teach its last snapshot."""
+        data, work = self.options.data, f"{self.options.work}/real"
+        shutil.rmtree(work, ignore_errors=True)
+        os.makedirs(work)
+        with open(f"{data}/gsm8k/test.jsonl") as source, open(f"{work}/probe.jsonl", "w") as target:
+            target.writelines(line for _, line in zip(range(100), source))
+
+        def ckpt(*arguments):
+            return command([self.ckpt, *arguments, "--store", f"{work}/store"])[2]
+
+        ckpt("init", f"{work}/store")
+        ckpt("ingest", f"{data}/tinystories-656k", "--run", "tiny", "--step", "0")
+        ckpt("ingest", f"{data}/trainer-run", "--run", "sft")
+        ckpt("probe", "add", "gsm8k", f"{work}/probe.jsonl", "--prompt-key", "question", "--completion-key", "answer",
+             "--tokenizer", f"{data}/tinystories-656k")
+        with open(f"{work}/tokens.json", "w") as file:
+            file.write(ckpt("probe", "show", "gsm8k", "--limit", "0", "--json"))
+        for ref, name in [("tiny", "tinystories-656k"), ("sft", "trainer-run@400")]:
+            ours = {row["id"]: row for row in json.loads(ckpt("entropy", ref, "--probe", "gsm8k", "--json"))["samples"]}
+            command([sys.executable, "-W", "ignore", f"{HERE}/../reference/models/score.py", ckpt("path", ref).strip(),
+                     f"{work}/tokens.json", f"{work}/theirs.jsonl"])
+            for figure, asked in ("entropy", "1e-5"), ("nll", ""):
+                most = 0
+                for line in open(f"{work}/theirs.jsonl").readlines()[1:]:
+                    row = json.loads(line)
+                    most = max(most, abs(statistics.mean(row[figure]) - ours[row["id"]][figure]))
+                self.table.add(f"largest difference of a sample's mean {figure} from transformers'", "ckpt",
+                               f"{name}, 100 of GSM8K", most, "nats", asked)
+        gap = json.loads(ckpt("gap", "sft@400", "--run", "sft", "--probe", "gsm8k", "--json"))
+        for row in gap["rows"]:
+            note = ", best" if row["ref"] == gap["best"] else ""
+            self.table.add("gap value for trainer-run@400 (marginal)", "ckpt", f"{row['ref']}{note}",
+                           f"{row['gap_value']:.4f} ({row['marginal']:.4f})", "nats per token")
+        shutil.rmtree(work)
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--bin", required=True)
     parser.add_argument("--models", default=",".join(MODELS))
-    parser.add_argument("--only", default="speed,share,memory,start")
+    parser.add_argument("--only", default="speed,share,memory,start,tokenizer,real")
     parser.add_argument("--repeat", type=int, default=5)
+    parser.add_argument("--data", help="a folder with trainer-run, tinystories-656k and gsm8k; without it `real` is left out")
     parser.add_argument("--work", default="/tmp/ckpt-forward")
     parser.add_argument("--json", help="write the rows to this file too")
     options = parser.parse_args()
@@ -174,6 +230,10 @@ def main():
         bench.memory(names[-1])
     if "start" in wanted:
         bench.start()
+    if "tokenizer" in wanted:
+        bench.tokenizer()
+    if "real" in wanted and options.data:
+        bench.real()
     if options.json:
         with open(options.json, "w") as file:
             json.dump({"machine": machine(), "rows": bench.table.rows}, file, indent=2)

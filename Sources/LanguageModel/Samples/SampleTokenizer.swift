@@ -56,6 +56,15 @@ public struct SampleTokenizer: Sendable {
         }
     }
 
+    /// Whether the prompt or the completion of a line has characters that the tokenizer leaves out, or writes otherwise than they
+    /// are: the tokens then do not say all that the text says.
+    ///
+    /// - Complexity: as of encoding its text.
+    public func isLossy(_ line: ProbeLine) -> Bool {
+        guard case .text(let prompt, let completion) = line.content else { return false }
+        return [prompt, completion].contains { tokenizer.encode(parts: [$0]).ranges == nil }
+    }
+
     /// Prompt and completion are tokenised apart and joined. The beginning of sequence is put before the prompt if the
     /// tokenizer adds one and the text does not start with it; the end of sequence after the completion if that lacks one.
     ///

@@ -42,6 +42,7 @@ struct ProbeAdd: ParsableCommand {
             ? ProbeFile.TextKeys(prompt: promptKey ?? "prompt", completion: completionKey ?? "completion") : nil
         let lines = try ProbeFile.read(file, keys: keys)
         let probe = try Probe(lines: lines, tokenizer: tokenizer.id, piece: tokenizer.piece, tokenize: tokenizer.sample)
+        tokenizer.noteLosses(lines)
         let id = try store.addProbe(probe, name: name)
         guard let added = try store.probes().first(where: { $0.name == name && $0.id == id }) else {
             throw StoreError(.conflict, "\(name): removed meanwhile")
