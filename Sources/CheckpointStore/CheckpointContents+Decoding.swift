@@ -1,8 +1,9 @@
 internal import Synchronization
 
 extension CheckpointContents {
-    /// This checkpoint's weights, ready to be read over and over in place: as they are where they are mapped or kept raw; else
-    /// decoded, once, into a file without a name beside the store's images, which is gone when the last reader is.
+    /// This checkpoint's weights, ready to be read over and over in place: as they are where they are mapped or kept raw, or
+    /// outside a store; else decoded, once, and gathered where they have strides, into a file without a name beside the
+    /// store's images, which is gone when the last reader is.
     ///
     /// Where they were decoded, no transaction is held while the result is in use, and tensors of the optimizer are left out.
     /// - Parameters:
@@ -13,11 +14,19 @@ extension CheckpointContents {
     public func decodedAhead(
         isCancelled: @Sendable () -> Bool = { false }, progress: @Sendable (_ done: UInt64, _ total: UInt64) -> Void = { _, _ in }
     ) throws(StoreError) -> CheckpointContents {
-        guard case .store(let store) = origin else { return self }
+        try decodedWhereNeeded(isCancelled: isCancelled, progress: progress) ?? self
+    }
+
+    /// The same; nil where there is nothing to be done.
+    package func decodedWhereNeeded(
+        isCancelled: @Sendable () -> Bool, progress: @Sendable (_ done: UInt64, _ total: UInt64) -> Void
+    ) throws(StoreError) -> CheckpointContents? {
+        // Outside a store there is no directory of ours to write to.
+        guard case .store(let store, _) = sidecars.origin else { return nil }
         do throws(StoreError) {
             return try throwingStoreErrors {
                 let weights = tensors.filter { $0.part == .weights }
-                if try isKeptRaw(weights) { return self }
+                if try isInPlace(weights) { return nil }
                 return try decoded(weights, in: store.path + "/images", isCancelled, progress)
             }
         } catch {
@@ -26,12 +35,13 @@ extension CheckpointContents {
         }
     }
 
-    private func isKeptRaw(_ tensors: [TensorEntry]) throws -> Bool {
+    /// Whether the elements of every tensor lie side by side, mapped or in blocks kept raw.
+    private func isInPlace(_ tensors: [TensorEntry]) throws -> Bool {
+        // Elements that are apart would be gathered again by each reader.
+        guard tensors.allSatisfy({ $0.strides == nil }) else { return false }
+        if isMapped { return true }
         let reader = try makeReader()
-        for tensor in tensors where tensor.byteCount > 0 {
-            guard tensor.strides == nil, try reader.isKeptRaw(tensor) else { return false }
-        }
-        return true
+        return try tensors.allSatisfy { try $0.byteCount == 0 || reader.isKeptRaw($0) }
     }
 
     private func decoded(

@@ -48,6 +48,22 @@ import Testing
         #expect(try fixture.store.contents("r@1").decodedAhead().isMapped)
     }
 
+    /// Elements that are apart, tied tensors, every dtype: all lie side by side afterwards, with an image too.
+    @Test(arguments: GoldenFiles.good, [true, false]) func tensorsAreWhatTheyWere(_ name: String, _ makesImage: Bool) throws {
+        let fixture = try StoreFixture()
+        try fixture.ingest(GoldenFiles.bytes(name), as: name) { $0.makesImage = makesImage }
+        let contents = try fixture.store.contents("r")
+        let decoded = try contents.decodedAhead()
+        let weights = contents.tensors.filter { $0.part == .weights }
+        let twins = decoded.tensors.filter { $0.part == .weights }
+        #expect(twins.allSatisfy { $0.strides == nil } && twins.count == weights.count)
+        let (before, after) = (try contents.makeReader(), try decoded.makeReader())
+        for (tensor, twin) in zip(weights, twins) {
+            let bytes = try before.withBytes(of: tensor, 0..<tensor.byteCount) { Array($0) }
+            #expect(try after.withBytes(of: twin, 0..<twin.byteCount) { Array($0) } == bytes, "\(tensor.name)")
+        }
+    }
+
     @Test func itCanBeStopped() throws {
         let fixture = try StoreFixture()
         try fixture.ingest(DecodedAheadTests.model(1)) { $0.makesImage = false }

@@ -1,16 +1,5 @@
-internal import CKernels
 internal import CheckpointStore
 internal import TensorFormats
-
-/// A matrix of a checkpoint, (rows, columns), left where it is: mapped, or block by block.
-struct Weight: Sendable {
-    let entry: TensorEntry
-    let rows: Int
-    let columns: Int
-
-    var elementBytes: Int { entry.dtype.bits / 8 }
-    var rowBytes: Int { columns * elementBytes }
-}
 
 /// Finds a model's tensors by name and checks their shapes. Vectors are copied (they are small), matrices are not.
 struct Weights {
@@ -112,17 +101,5 @@ struct Weights {
         }
         if offset != 0 { for index in values.indices { values[index] += offset } }
         return values
-    }
-}
-
-/// Words of a checkpoint to single precision, exactly.
-enum Widening {
-    static func floats(_ bytes: UnsafeRawBufferPointer, _ dtype: DType, into out: UnsafeMutablePointer<Float>) {
-        let kernels = ck_active_forward_kernels().pointee
-        switch dtype {
-        case .bf16: kernels.widen_bf16(bytes.baseAddress, bytes.count / 2, out)
-        case .f16: kernels.widen_f16(bytes.baseAddress, bytes.count / 2, out)
-        default: UnsafeMutableRawPointer(out).copyMemory(from: bytes.baseAddress!, byteCount: bytes.count)
-        }
     }
 }

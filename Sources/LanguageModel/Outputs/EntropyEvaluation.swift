@@ -42,8 +42,8 @@ public struct EntropyEvaluation: Sendable {
         }
         let model = try LanguageModel(contents, longest: probe.longest)
         try model.check(probe.samples)
-        if contents.isMapped { return model }
-        return try LanguageModel(contents.decodedAhead(isCancelled: isStopped, progress: decoding), longest: probe.longest)
+        guard let decoded = try contents.decodedWhereNeeded(isCancelled: isStopped, progress: decoding) else { return model }
+        return try LanguageModel(decoded, longest: probe.longest)
     }
 
     /// Refuses to go on with a record that another program has begun: figures of two would look like those of one.

@@ -6,22 +6,3 @@ struct ProbeCommand: ParsableCommand {
         commandName: "probe", abstract: "Keep fixed sets of samples on which the outputs of snapshots are compared.",
         discussion: ExitStatus.table, subcommands: [ProbeAdd.self, ProbeList.self, ProbeShow.self, ProbeRemove.self])
 }
-
-/// Probes as JSON.
-enum ProbeFormat {
-    static func json(_ probe: ProbeSummary) -> JSONOutput {
-        [
-            "name": .string(probe.name), "id": .string("\(probe.id)"), "samples": .int(probe.samples), "tokens": .int(probe.tokens),
-            "supervised_tokens": .int(probe.supervisedTokens), "entropy_records": .int(probe.records),
-            "probe_bytes": .unsigned(probe.bytes), "created": .string(Format.timestamp(probe.created)),
-        ]
-    }
-
-    static func json(_ sample: ProbeSample) -> JSONOutput {
-        [
-            "id": .string(sample.id), "input_ids": .array(sample.tokens.map { .int(Int($0)) }),
-            "supervised": .array(sample.supervised.map { [.int($0.lowerBound), .int($0.upperBound)] }),
-            "prompt": .optional(sample.prompt), "completion": .optional(sample.completion),
-        ]
-    }
-}
