@@ -94,7 +94,7 @@ let package = Package(
             swiftSettings: settings),
         .testTarget(
             name: "LanguageModelTests",
-            dependencies: ["LanguageModel", "CheckpointStore", "TensorFormats", "CKernels", "TestSupport"],
+            dependencies: ["LanguageModel", "CheckpointStore", "TensorFormats", "BlockCodec", "CKernels", "TestSupport"],
             swiftSettings: settings),
         .testTarget(name: "WeakTrainingTests", dependencies: ["WeakTraining"], swiftSettings: settings),
         .testTarget(name: "ckptTests", dependencies: ["ckpt", "TestSupport"], swiftSettings: settings),

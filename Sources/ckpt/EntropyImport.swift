@@ -6,7 +6,8 @@ struct EntropyImport {
     static let help = """
         --import takes figures that another program made, on a GPU say. FILE is JSON lines. The first is
 
-          {"provenance": {"program": "...", "device": "..."}, "settings": {"precision": "f32"}}
+          {"provenance": {"program": "...", "device": "..."},
+           "settings": {"precision": "f32"}}
 
         and each other one a sample's figures, one for each supervised token, in nats:
 

@@ -30,10 +30,13 @@ enum ExitStatus: Int32 {
         }
     }
 
+    static let heading = "EXIT STATUS"
+
     static let table = """
-        EXIT STATUS
-          0 ok, 1 failed, 2 something found (verify, diff --exit-code), 64 usage, 65 bad input,
-          66 no such store or snapshot, 75 locked by another process, 130 interrupted
+        \(heading)
+          0 ok, 1 failed, 2 something found (verify, diff --exit-code),
+          64 usage, 65 bad input, 66 no such store or snapshot,
+          75 locked by another process, 130 interrupted
         """
 }
 

@@ -20,7 +20,7 @@ struct Ckpt: ParsableCommand {
             The store is --store PATH, else $CKPT_STORE, else the nearest .ckpt directory upward from here.
 
             \(ExitStatus.table)
-            """,
+            """.flowing,
         version: CkptVersion.current,
         groupedSubcommands: [
             CommandGroup(name: "Store", subcommands: [Init.self, Stats.self, Verify.self, Compact.self]),

@@ -18,7 +18,7 @@ struct Cat: ParsableCommand {
             types are written as unsigned integers of their size: numpy has no names for them.
 
             \(ExitStatus.table)
-            """)
+            """.flowing)
 
     @Argument(help: "The snapshot and the tensor: REF:TENSOR.")
     var tensor: String

@@ -9,7 +9,7 @@ struct Compact: ParsableCommand {
             writers wait. Stopped or killed, it leaves the store as it was.
 
             \(ExitStatus.table)
-            """)
+            """.flowing)
 
     @OptionGroup var options: StoreOptions
 

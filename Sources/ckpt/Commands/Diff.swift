@@ -53,7 +53,7 @@ struct Diff: ParsableCommand {
             \(OutputDiff.help)
 
             \(ExitStatus.table)
-            """)
+            """.flowing)
 
     @Argument(help: "The first checkpoint: a snapshot or a path.")
     var first: String

@@ -17,7 +17,7 @@ struct EntropyCommand: ParsableCommand {
             \(EntropyImport.help)
 
             \(ExitStatus.table)
-            """)
+            """.flowing)
 
     @Argument(help: "The snapshot.")
     var ref: String

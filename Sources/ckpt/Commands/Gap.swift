@@ -18,9 +18,10 @@ struct Gap: ParsableCommand {
             supervised tokens' own frequencies). Of snapshots whose intervals overlap the later is marked best. Entropies that
             the store lacks are computed first and kept.
 
+            When every snapshot is refused it exits with 65.
+
             \(ExitStatus.table)
-            Exits with 65 when every snapshot is refused.
-            """)
+            """.flowing)
 
     @Argument(help: "The strong snapshot.")
     var strong: String

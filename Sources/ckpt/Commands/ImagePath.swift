@@ -9,7 +9,7 @@ struct ImagePath: ParsableCommand {
             ckpt pin keeps it. Treat it as read-only.
 
             \(ExitStatus.table)
-            """)
+            """.flowing)
 
     @Argument(help: "The snapshot.")
     var ref: String

@@ -25,7 +25,7 @@ struct Ingest: ParsableCommand {
             can open (ckpt path).
 
             \(ExitStatus.table)
-            """)
+            """.flowing)
 
     @Argument(help: "Checkpoints, model directories or trainer output directories.", completion: .file())
     var paths: [String]

@@ -8,7 +8,8 @@ struct ProbeAdd: ParsableCommand {
             FILE has one JSON object a line, in one of these forms:
 
               {"id": "7", "prompt": "2 + 2", "completion": " = 4"}
-              {"id": "7", "messages": [{"role": "user", "content": "2 + 2?"}, {"role": "assistant", "content": "4"}]}
+              {"id": "7", "messages": [{"role": "user", "content": "2 + 2?"},
+                                       {"role": "assistant", "content": "4"}]}
               {"id": "7", "input_ids": [1, 15, 16, 2], "completion_start": 2}
 
             Text needs --tokenizer. Prompt and completion are tokenised apart; the completion is supervised, with the end of
@@ -19,11 +20,11 @@ struct ProbeAdd: ParsableCommand {
             again changes nothing, other content is refused.
 
             \(ExitStatus.table)
-            """)
+            """.flowing)
 
     @Argument(help: "What the probe is to be called.")
     var name: String
-    @Argument(help: "The file, JSON lines.", completion: .file(extensions: ["jsonl", "json"]))
+    @Argument(help: "The file, JSON lines; - is standard input.", completion: .file(extensions: ["jsonl", "json"]))
     var file: String
     @Option(help: ArgumentHelp("The member that holds the prompt.", valueName: "key"))
     var promptKey: String?

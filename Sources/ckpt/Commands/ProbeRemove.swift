@@ -8,7 +8,7 @@ struct ProbeRemove: ParsableCommand {
             With --record the probe stays, and one entropy record on it goes: figures that were imported by mistake, say.
 
             \(ExitStatus.table)
-            """)
+            """.flowing)
 
     @Argument(help: "The probe: its name, or the beginning of its id.")
     var name: String

@@ -12,7 +12,7 @@ struct Remove: ParsableCommand {
             ckpt tag -d TAG.
 
             \(ExitStatus.table)
-            """)
+            """.flowing)
 
     @Argument(help: "The snapshot.")
     var ref: String

@@ -8,7 +8,7 @@ struct Stats: ParsableCommand {
             By run, PACKED is what no other run uses and SHARED what others use too.
 
             \(ExitStatus.table)
-            """)
+            """.flowing)
 
     @OptionGroup var options: StoreOptions
 

@@ -9,7 +9,7 @@ struct Verify: ParsableCommand {
             every block and compares every image. Damage is named with the snapshots and tensors it harms.
 
             \(ExitStatus.table)
-            """)
+            """.flowing)
 
     @Flag(help: "Check pages, checksums and counts only: decode no block.")
     var quick = false
