@@ -28,7 +28,12 @@ public struct LanguageModel: Sendable {
     ///   `.mismatch`, `.malformed` naming the key or the tensor.
     /// - Complexity: O(tensors + longest * head size).
     public init(_ contents: CheckpointContents, longest: Int) throws(LanguageModelError) {
-        let name = "\(contents.name)/config.json"
+        try self.init(
+            contents, config: try LanguageModel.configuration(contents), path: "\(contents.name)/config.json", longest: longest)
+    }
+
+    /// The text of a checkpoint's `config.json`.
+    static func configuration(_ contents: CheckpointContents) throws(LanguageModelError) -> [UInt8] {
         let bytes: [UInt8]?
         do throws(StoreError) {
             bytes = try contents.sidecars.contents("config.json")
@@ -37,25 +42,17 @@ public struct LanguageModel: Sendable {
         }
         guard let bytes else {
             throw LanguageModelError(
-                .missing, "\(name): not there", hint: "a forward pass needs the model's config.json beside its weights")
+                .missing, "\(contents.name)/config.json: not there",
+                hint: "a forward pass needs the model's config.json beside its weights")
         }
-        try self.init(contents, config: bytes, path: name, longest: longest)
+        return bytes
     }
 
     init(
         _ contents: CheckpointContents, config bytes: [UInt8], path: String, longest: Int
     ) throws(LanguageModelError) {
         let config = try ConfigurationReader(bytes, path: path)
-        if let method = try config.object("quantization_config")?.text("quant_method", or: "a method not named") {
-            throw LanguageModelError(
-                .unsupported, "\(path): quantization_config: weights quantised by \(method) are not supported", hint: "forward passes read F32, BF16 and F16")
-        }
         let found = try Architectures.named(config)
-        // One generation of keys or the other: where both are there and differ, which one counts depends on the reader.
-        if let newer = found.config.value("rope_parameters"), let older = found.config.value("rope_scaling"), newer != older {
-            throw LanguageModelError(
-                .unsupported, "\(path): rope_scaling and rope_parameters say different things", hint: "remove one of them")
-        }
         let weights = try Weights(contents, isNested: found.isNested)
         architecture = try found.type.init(found.config, weights, longest: longest)
         let positions = try found.config.size("max_position_embeddings")

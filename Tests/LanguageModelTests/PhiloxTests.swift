@@ -14,8 +14,8 @@ import Testing
             [0x243f_6a88, 0x85a3_08d3, 0x1319_8a2e, 0x0370_7344], (0xa409_3822, 0x299f_31d0),
             [0xd16c_fe09, 0x94fd_cceb, 0x5001_e420, 0x2412_6ea1]
         ),
-    ] as [([UInt32], (UInt32, UInt32), [UInt32])])
-    func `the words are those of the published vectors`(counter: [UInt32], key: (UInt32, UInt32), words: [UInt32]) {
+    ] as [(SIMD4<UInt32>, (UInt32, UInt32), SIMD4<UInt32>)])
+    func `the words are those of the published vectors`(counter: SIMD4<UInt32>, key: (UInt32, UInt32), words: SIMD4<UInt32>) {
         #expect(Philox.words(counter, key: key) == words)
     }
 

@@ -19,6 +19,15 @@ int ck_clone_file(int target, int source);
 /* Tells the C library's allocator to keep large freed blocks for reuse, up to 256 MiB, where it can be told. */
 void ck_keep_freed_memory(void);
 
+/* Tells the processor that this thread waits for another. */
+static inline void ck_pause(void) {
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ volatile("yield");
+#endif
+}
+
 /* Makes file data, and on macOS the drive's cache, durable. Returns 0 or errno. */
 int ck_sync_file(int descriptor);
 

@@ -33,6 +33,11 @@ typedef struct ck_product_kernels {
     void (*multiply)(
         const float *a, size_t a_stride, size_t m, const float *panel, size_t strip_stride, size_t n, size_t k, float *c,
         size_t c_stride, int adding);
+
+    /* The same with A given the other way round: a is (k, m), and c (m, n) = a^T panel. */
+    void (*multiply_transposed)(
+        const float *a, size_t a_stride, size_t m, const float *panel, size_t strip_stride, size_t n, size_t k, float *c,
+        size_t c_stride, int adding);
 } ck_product_kernels;
 
 const ck_product_kernels *ck_portable_product_kernels(void);

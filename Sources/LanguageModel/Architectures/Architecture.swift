@@ -42,7 +42,26 @@ enum Architectures {
     ]
 
     /// The architecture that `config.json` names, and the part of the file that describes it.
+    ///
+    /// - Throws: `.unsupported` for what none of them follows.
     static func named(
+        _ config: ConfigurationReader
+    ) throws(LanguageModelError) -> (type: any Architecture.Type, config: ConfigurationReader, isNested: Bool) {
+        if let method = try config.object("quantization_config")?.text("quant_method", or: "a method not named") {
+            throw LanguageModelError(
+                .unsupported, "\(config.path): quantization_config: weights quantised by \(method) are not supported",
+                hint: "forward passes read F32, BF16 and F16")
+        }
+        let found = try type(config)
+        // One generation of keys or the other: where both are there and differ, which one counts depends on the reader.
+        if let newer = found.config.value("rope_parameters"), let older = found.config.value("rope_scaling"), newer != older {
+            throw LanguageModelError(
+                .unsupported, "\(config.path): rope_scaling and rope_parameters say different things", hint: "remove one of them")
+        }
+        return found
+    }
+
+    private static func type(
         _ config: ConfigurationReader
     ) throws(LanguageModelError) -> (type: any Architecture.Type, config: ConfigurationReader, isNested: Bool) {
         guard let name = try config.text("model_type") else {

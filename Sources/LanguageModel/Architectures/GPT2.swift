@@ -31,59 +31,47 @@ struct GPT2: Architecture {
         }
     }
 
-    let width: Int
-    let innerSize: Int
+    let config: Configuration
     let table: Weight  // (V, D)
     let places: Weight  // (positions, D)
     let layers: [Layer]
     let lastNorm: LayerNorm
     let head: Linear  // (V, D)
-    let activation: Activation
 
+    var width: Int { config.width }
     var projections: Int { 3 * width }
-    var headSize: Int { layers.first?.heads.size ?? 0 }
+    var headSize: Int { width / config.headCount }
     var layerCount: Int { layers.count }
-    var chunkColumns: Int { 2 * width + innerSize }
+    var chunkColumns: Int { 2 * width + config.innerSize }
     var positionLimit: Int? { places.rows }
 
     init(_ file: ConfigurationReader, _ weights: Weights, longest: Int) throws(LanguageModelError) {
-        try file.refuse("add_cross_attention")
-        width = try file.neededSize("n_embd")
-        innerSize = try file.size("n_inner", or: 4 * width)
-        let count = try file.neededSize("n_layer")
-        let headCount = try file.neededSize("n_head")
-        guard width % headCount == 0, count <= 4096 else {
-            throw LanguageModelError(.malformed, "\(file.path): \(width) columns in \(headCount) heads, \(count) layers")
-        }
-        let vocabulary = try file.neededSize("vocab_size")
-        activation = try Activation(try file.text("activation_function", or: "gelu_new"), path: file.path)
-        let epsilon = Float(try file.positive("layer_norm_epsilon", or: 1e-5))
-        let isScaled = try file.flag("scale_attn_weights", default: true)
-        let isScaledByLayer = try file.flag("scale_attn_by_inverse_layer_idx", default: false)
-        // Saved by itself, the model without its head has no prefix.
-        let prefix = weights.has("transformer.ln_f.weight") ? "transformer." : ""
+        let config = try Configuration(file)
+        self.config = config
+        let (width, epsilon) = (config.width, config.epsilon)
+        let prefix = GPT2.prefix(weights)
         (table, head) = try weights.embeddings(
-            file.flag("tie_word_embeddings", default: true), table: prefix + "wte", head: "lm_head", vocabulary, width)
-        places = try weights.matrix(prefix + "wpe.weight", try file.neededSize("n_positions"), width)
+            config.isTied, table: prefix + "wte", head: "lm_head", config.vocabularySize, width)
+        places = try weights.matrix(prefix + "wpe.weight", config.positions, width)
         var layers: [Layer] = []
-        for index in 0..<count {
+        for index in 0..<config.layerCount {
             let name = "\(prefix)h.\(index)"
-            let size = width / headCount
-            var scale: Float = isScaled ? 1 / Float(size).squareRoot() : 1
-            if isScaledByLayer { scale /= Float(index + 1) }
             layers.append(
                 Layer(
                     inputNorm: try LayerNorm(weights, name + ".ln_1", width, epsilon: epsilon),
                     attention: try Projection(weights, name + ".attn.c_attn", width, 3 * width),
                     output: try Projection(weights, name + ".attn.c_proj", width, width),
                     innerNorm: try LayerNorm(weights, name + ".ln_2", width, epsilon: epsilon),
-                    up: try Projection(weights, name + ".mlp.c_fc", width, innerSize),
-                    down: try Projection(weights, name + ".mlp.c_proj", innerSize, width),
-                    heads: AttentionHeads(count: headCount, keyCount: headCount, size: size, scale: scale)))
+                    up: try Projection(weights, name + ".mlp.c_fc", width, config.innerSize),
+                    down: try Projection(weights, name + ".mlp.c_proj", config.innerSize, width),
+                    heads: config.heads(layer: index)))
         }
         self.layers = layers
         lastNorm = try LayerNorm(weights, prefix + "ln_f", width, epsilon: epsilon)
     }
+
+    /// What tensors' names begin with: saved by itself, the model without its head has no prefix.
+    static func prefix(_ weights: Weights) -> String { weights.has("transformer.ln_f.weight") ? "transformer." : "" }
 
     func embed(_ pass: ForwardPass) throws(LanguageModelError) {
         try pass.embed(table)
@@ -104,9 +92,9 @@ struct GPT2: Architecture {
             try layer.output(mixed, pass, addingTo: stream)
             let normed = pass.scratch(0, rows.count, width)  // (rows, D)
             pass.layerNorm(stream, layer.innerNorm, into: normed)
-            let inner = pass.scratch(2, rows.count, innerSize)  // (rows, F)
+            let inner = pass.scratch(2, rows.count, config.innerSize)  // (rows, F)
             try layer.up(normed, pass, into: inner)
-            pass.activate(activation, inner)
+            pass.activate(config.activation, inner)
             try layer.down(inner, pass, addingTo: stream)
         }
     }

@@ -2,9 +2,10 @@
 struct Llama: PreNormArchitecture {
     var decoder: PreNormDecoder
 
-    init(_ file: ConfigurationReader, _ weights: Weights, longest: Int) throws(LanguageModelError) {
+    init(_ decoder: PreNormDecoder) { self.decoder = decoder }
+
+    static func configuration(_ file: ConfigurationReader) throws(LanguageModelError) -> (DecoderConfiguration, PreNormDecoder.Form) {
         let config = try DecoderConfiguration(file, DecoderConfiguration.Defaults())
-        decoder = try PreNormDecoder(
-            config, weights, longest: longest, bias: config.attentionBias, outputBias: config.attentionBias)
+        return (config, PreNormDecoder.Form(bias: config.attentionBias, outputBias: config.attentionBias))
     }
 }

@@ -2,12 +2,13 @@
 struct Mistral: PreNormArchitecture {
     var decoder: PreNormDecoder
 
-    init(_ file: ConfigurationReader, _ weights: Weights, longest: Int) throws(LanguageModelError) {
+    init(_ decoder: PreNormDecoder) { self.decoder = decoder }
+
+    static func configuration(_ file: ConfigurationReader) throws(LanguageModelError) -> (DecoderConfiguration, PreNormDecoder.Form) {
         var defaults = DecoderConfiguration.Defaults()
         defaults.window = 4096
         let slides = file.isSilent("sliding_window") || file.value("sliding_window") != nil
         defaults.slides = { _ in slides }
-        let config = try DecoderConfiguration(file, defaults)
-        decoder = try PreNormDecoder(config, weights, longest: longest, bias: false, outputBias: false)
+        return (try DecoderConfiguration(file, defaults), PreNormDecoder.Form(bias: false, outputBias: false))
     }
 }

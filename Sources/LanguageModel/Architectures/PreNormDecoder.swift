@@ -13,12 +13,17 @@ struct PreNormDecoder: Sendable {
     let lastNorm: [Float]  // (D)
     let head: Linear  // (V, D)
 
-    /// - Parameters:
-    ///   - bias: of queries, keys and values; `outputBias`: of the output product.
-    ///   - headNorms: whether queries and keys are normed head by head (`q_norm`, `k_norm`).
-    init(
-        _ config: DecoderConfiguration, _ weights: Weights, longest: Int, bias: Bool, outputBias: Bool, headNorms: Bool = false
-    ) throws(LanguageModelError) {
+    /// What such a decoder has beside what its configuration says.
+    struct Form {
+        /// Of queries, keys and values.
+        var bias: Bool
+        /// Of the output product.
+        var outputBias: Bool
+        /// Whether queries and keys are normed head by head (`q_norm`, `k_norm`).
+        var headNorms = false
+    }
+
+    init(_ config: DecoderConfiguration, _ form: Form, _ weights: Weights, longest: Int) throws(LanguageModelError) {
         self.config = config
         let width = config.hiddenSize
         (table, head) = try weights.embeddings(
@@ -28,7 +33,7 @@ struct PreNormDecoder: Sendable {
         for index in 0..<config.layerCount {
             let name = "model.layers.\(index)"
             let norms: SelfAttention.Norms =
-                try headNorms
+                try form.headNorms
                 ? .heads(
                     query: weights.vector(name + ".self_attn.q_norm.weight", config.headSize),
                     key: weights.vector(name + ".self_attn.k_norm.weight", config.headSize)) : .none
@@ -37,7 +42,7 @@ struct PreNormDecoder: Sendable {
                     inputNorm: try weights.vector(name + ".input_layernorm.weight", width),
                     attention: try SelfAttention(
                         weights, name + ".self_attn", config, layer: index,
-                        table: tables.table(config.ropes[index], length: longest), bias: bias, outputBias: outputBias,
+                        table: tables.table(config.ropes[index], length: longest), bias: form.bias, outputBias: form.outputBias,
                         norms: norms),
                     innerNorm: try weights.vector(name + ".post_attention_layernorm.weight", width),
                     feedForward: try GatedFeedForward(weights, name + ".mlp", config)))
@@ -67,9 +72,18 @@ struct PreNormDecoder: Sendable {
 /// An architecture that is a `PreNormDecoder` with a configuration of its own.
 protocol PreNormArchitecture: Architecture {
     var decoder: PreNormDecoder { get }
+    init(_ decoder: PreNormDecoder)
+
+    /// Reads the configuration.
+    static func configuration(_ file: ConfigurationReader) throws(LanguageModelError) -> (DecoderConfiguration, PreNormDecoder.Form)
 }
 
 extension PreNormArchitecture {
+    init(_ file: ConfigurationReader, _ weights: Weights, longest: Int) throws(LanguageModelError) {
+        let (config, form) = try Self.configuration(file)
+        self.init(try PreNormDecoder(config, form, weights, longest: longest))
+    }
+
     var width: Int { decoder.config.hiddenSize }
     var projections: Int { SelfAttention.projections(decoder.config) }
     var headSize: Int { decoder.config.headSize }

@@ -3,9 +3,10 @@
 struct Qwen2: PreNormArchitecture {
     var decoder: PreNormDecoder
 
-    init(_ file: ConfigurationReader, _ weights: Weights, longest: Int) throws(LanguageModelError) {
-        let config = try DecoderConfiguration(file, try Qwen2.defaults(file))
-        decoder = try PreNormDecoder(config, weights, longest: longest, bias: true, outputBias: false)
+    init(_ decoder: PreNormDecoder) { self.decoder = decoder }
+
+    static func configuration(_ file: ConfigurationReader) throws(LanguageModelError) -> (DecoderConfiguration, PreNormDecoder.Form) {
+        (try DecoderConfiguration(file, try Qwen2.defaults(file)), PreNormDecoder.Form(bias: true, outputBias: false))
     }
 
     /// What Qwen2 and Qwen3 take where the file is silent.

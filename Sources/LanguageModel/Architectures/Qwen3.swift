@@ -2,11 +2,14 @@
 struct Qwen3: PreNormArchitecture {
     var decoder: PreNormDecoder
 
-    init(_ file: ConfigurationReader, _ weights: Weights, longest: Int) throws(LanguageModelError) {
+    init(_ decoder: PreNormDecoder) { self.decoder = decoder }
+
+    static func configuration(_ file: ConfigurationReader) throws(LanguageModelError) -> (DecoderConfiguration, PreNormDecoder.Form) {
         var defaults = try Qwen2.defaults(file)
         defaults.headSize = 128
         let config = try DecoderConfiguration(file, defaults)
-        decoder = try PreNormDecoder(
-            config, weights, longest: longest, bias: config.attentionBias, outputBias: config.attentionBias, headNorms: true)
+        return (
+            config, PreNormDecoder.Form(bias: config.attentionBias, outputBias: config.attentionBias, headNorms: true)
+        )
     }
 }

@@ -15,6 +15,9 @@ struct AttentionHeads: Sendable {
     /// Scores are products times this.
     var scale: Float
 
+    /// Columns of queries, keys and values together.
+    var columns: Int { (count + 2 * keyCount) * size }
+
     /// Queries, keys and values one behind the other: (count + 2 keyCount) * size columns.
     init(count: Int, keyCount: Int, size: Int, scale: Float? = nil) {
         self.count = count

@@ -16,7 +16,7 @@ final class DenseProduct {
 
     /// A panel's rows of a weight, and its columns: 400 KB of floats.
     static let panelRows = 256
-    private static let panelColumns = 384
+    static let panelColumns = 384
     static let panelFloats = panelRows * panelColumns
 
     init(_ contents: CheckpointContents) throws(LanguageModelError) {

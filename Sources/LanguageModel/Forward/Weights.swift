@@ -88,16 +88,27 @@ struct Weights {
         Weight(entry: try entry(name, [rows, columns]), rows: rows, columns: columns)
     }
 
-    /// A vector as floats, `offset` added to each.
-    func vector(_ name: String, _ count: Int, plus offset: Float = 0) throws(LanguageModelError) -> [Float] {
-        let entry = try entry(name, [count])
-        var values = [Float](repeating: 0, count: count)
+    /// A tensor as floats.
+    func read(_ name: String, _ shape: [Int], into out: UnsafeMutablePointer<Float>) throws(LanguageModelError) {
+        let entry = try entry(name, shape)
         do {
-            try reader.withBytes(of: entry, 0..<entry.byteCount) { bytes in
-                values.withUnsafeMutableBufferPointer { Widening.floats(bytes, entry.dtype, into: $0.baseAddress!) }
+            var start: UInt64 = 0
+            while start < entry.byteCount {
+                let end = min(entry.byteCount, start + (1 << 20))
+                let first = Int(start) / (entry.dtype.bits / 8)
+                try reader.withBytes(of: entry, start..<end) { Widening.floats($0, entry.dtype, into: out + first) }
+                start = end
             }
         } catch {
             throw LanguageModelError(.failed, "\(error)")
+        }
+    }
+
+    /// A vector as floats, `offset` added to each.
+    func vector(_ name: String, _ count: Int, plus offset: Float = 0) throws(LanguageModelError) -> [Float] {
+        var values = [Float](repeating: 0, count: count)
+        try values.withUnsafeMutableBufferPointer { (buffer) throws(LanguageModelError) in
+            try read(name, [count], into: buffer.baseAddress!)
         }
         if offset != 0 { for index in values.indices { values[index] += offset } }
         return values

@@ -1,3 +1,11 @@
+#if canImport(Glibc)
+internal import Glibc
+#elseif canImport(Musl)
+internal import Musl
+#else
+internal import Darwin
+#endif
+
 /// Philox 4x32-10 (Salmon, Moraes, Dror and Shaw 2011): random numbers by counting, so that any of them can be had by its place
 /// and no state has to be kept. `format-spec/random.md` has the layout and test vectors.
 ///
@@ -20,8 +28,7 @@ public struct Philox: Sendable {
 
     private let key: (UInt32, UInt32)
     private let stream: (UInt32, UInt32, UInt32)
-    private var block: [UInt32] = []
-    private var next = 0
+    private var block = SIMD4<UInt32>()
     /// Words drawn so far.
     public private(set) var place: UInt64 = 0
 
@@ -31,31 +38,27 @@ public struct Philox: Sendable {
     }
 
     /// The four words of one counter under one key.
-    static func words(_ counter: [UInt32], key: (UInt32, UInt32)) -> [UInt32] {
-        var (c0, c1, c2, c3) = (counter[0], counter[1], counter[2], counter[3])
+    static func words(_ counter: SIMD4<UInt32>, key: (UInt32, UInt32)) -> SIMD4<UInt32> {
+        var c = counter
         var (k0, k1) = key
         for _ in 0..<10 {
-            let a = UInt64(c0) * 0xD251_1F53
-            let b = UInt64(c2) * 0xCD9E_8D57
-            (c0, c1, c2, c3) = (
-                UInt32(truncatingIfNeeded: b >> 32) ^ c1 ^ k0, UInt32(truncatingIfNeeded: b),
-                UInt32(truncatingIfNeeded: a >> 32) ^ c3 ^ k1, UInt32(truncatingIfNeeded: a)
-            )
+            let a = UInt64(c[0]) * 0xD251_1F53
+            let b = UInt64(c[2]) * 0xCD9E_8D57
+            c = SIMD4(
+                UInt32(truncatingIfNeeded: b >> 32) ^ c[1] ^ k0, UInt32(truncatingIfNeeded: b),
+                UInt32(truncatingIfNeeded: a >> 32) ^ c[3] ^ k1, UInt32(truncatingIfNeeded: a))
             k0 &+= 0x9E37_79B9
             k1 &+= 0xBB67_AE85
         }
-        return [c0, c1, c2, c3]
+        return c
     }
 
     /// The next 32 bits. A stream has 2^34 words and begins anew after them.
     public mutating func word() -> UInt32 {
-        if next == block.count {
-            block = Philox.words([UInt32(truncatingIfNeeded: place / 4), stream.0, stream.1, stream.2], key: key)
-            next = 0
-        }
+        let index = Int(place % 4)
+        if index == 0 { block = Philox.words(SIMD4(UInt32(truncatingIfNeeded: place / 4), stream.0, stream.1, stream.2), key: key) }
         place += 1
-        next += 1
-        return block[next - 1]
+        return block[index]
     }
 
     /// Uniform in 0 ..< 1, a multiple of 2^-53: of two words the upper 27 and 26 bits, as numpy and Python make theirs.
@@ -63,6 +66,12 @@ public struct Philox: Sendable {
         let high = Double(word() >> 5)
         let low = Double(word() >> 6)
         return (high * 67_108_864 + low) / 9_007_199_254_740_992
+    }
+
+    /// Normal with mean 0 and deviation 1: sqrt(-2 ln(1 - u)) cos(2 pi v) of two uniforms (Box and Muller 1958).
+    public mutating func normal() -> Double {
+        let radius = (-2 * log(1 - uniform())).squareRoot()
+        return radius * cos(2 * .pi * uniform())
     }
 
     /// Uniform in 0 ..< count: `uniform() * count`, rounded down.

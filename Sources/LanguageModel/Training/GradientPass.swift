@@ -1,0 +1,277 @@
+internal import CKernels
+
+#if canImport(Glibc)
+internal import Glibc
+#elseif canImport(Musl)
+internal import Musl
+#else
+internal import Darwin
+#endif
+
+/// The loss of a batch of samples, and its gradient by the weights of the models that are trained.
+///
+/// A batch goes through in micro-batches; what their gradients add up to is that of the whole batch. Logits are made a chunk of
+/// tokens at a time and never held whole. Results do not depend on the number of threads.
+public final class GradientPass {
+    /// The weak model whose logits are mixed in.
+    public enum Weak {
+        case none
+        /// Trained too, by its own share of the gradient.
+        case trained(TrainedModel)
+        /// Left as they are; each sample names one of them.
+        case frozen([LanguageModel])
+    }
+
+    public struct Options: Sendable, Equatable {
+        /// Tokens of a micro-batch: samples are added while they fit, one at least.
+        public var microBatchTokens = 2048
+        /// Whether layers are run again on the way back instead of keeping what they made.
+        public var checkpointsActivations = false
+
+        public init() {}
+    }
+
+    /// One sample of a batch.
+    public struct Sample {
+        public var sample: ScoringSample
+        /// Which of the frozen weak models it is mixed with.
+        public var weak: Int
+        /// For each supervised token how far the weak's non-target logits are rotated; nil: not at all.
+        public var rotations: [Int]?
+
+        public init(_ sample: ScoringSample, weak: Int = 0, rotations: [Int]? = nil) {
+            self.sample = sample
+            self.weak = weak
+            self.rotations = rotations
+        }
+    }
+
+    private let pass: TrainingPass
+    private let options: Options
+    private let strong: ModelRun
+    private let weak: ModelRun?
+    private let frozen: [FrozenRun]
+    private let logitBuffer = FloatBuffer()
+    private let weakLogitBuffer = FloatBuffer()
+    private let rotationBuffers: [FloatBuffer]
+
+    /// - Throws: `.mismatch` when vocabularies differ in size.
+    public init(_ strong: TrainedModel, _ weak: Weak, _ options: Options, _ team: ThreadTeam) throws(LanguageModelError) {
+        self.options = options
+        pass = TrainingPass(team)
+        self.strong = ModelRun(strong, pass, isRecomputing: options.checkpointsActivations)
+        var sizes = [strong.vocabularySize]
+        switch weak {
+        case .none: (self.weak, frozen) = (nil, [])
+        case .trained(let model):
+            self.weak = ModelRun(model, pass, isRecomputing: options.checkpointsActivations)
+            frozen = []
+            sizes.append(model.vocabularySize)
+        case .frozen(let models):
+            self.weak = nil
+            var runs: [FrozenRun] = []
+            for model in models { runs.append(try FrozenRun(model, team)) }
+            frozen = runs
+            sizes += models.map(\.vocabularySize)
+        }
+        rotationBuffers = (0..<team.count).map { _ in FloatBuffer() }
+        if let other = sizes.first(where: { $0 != sizes[0] }) {
+            throw LanguageModelError(.mismatch, "the strong model has a vocabulary of \(sizes[0]), a weak one of \(other)")
+        }
+    }
+
+    /// Adds the gradient of the mean loss over all supervised tokens of `samples` to the models' gradients.
+    ///
+    /// - Throws: `.mismatch` naming a sample with a token beyond the vocabulary or too many of them.
+    /// - Complexity: O(tokens * parameters) for each model, three times what a forward pass takes; four with checkpoints.
+    public func addGradients(_ samples: [Sample], _ settings: LossSettings) throws(LanguageModelError) -> LossFigures {
+        for (index, sample) in samples.enumerated() { try check(sample.sample, index) }
+        let tokens = samples.reduce(0) { $0 + $1.sample.count }
+        var figures = LossFigures()
+        var start = 0
+        while start < samples.count {
+            var end = start
+            var size = 0
+            while end < samples.count, end == start || size + samples[end].sample.inputCount <= options.microBatchTokens {
+                size += samples[end].sample.inputCount
+                end += 1
+            }
+            figures += try addGradients(of: Array(samples[start..<end]), settings, share: 1 / Float(max(1, tokens)))
+            start = end
+        }
+        return figures
+    }
+
+    private func check(_ sample: ScoringSample, _ index: Int) throws(LanguageModelError) {
+        let size = strong.model.vocabularySize
+        if let token = sample.tokens.first(where: { $0 < 0 || Int($0) >= size }) {
+            throw LanguageModelError(
+                .mismatch, "\(sample.shown(index)): token \(token), and the model has a vocabulary of \(size)",
+                hint: "the data's tokens are not this model's")
+        }
+        guard sample.inputCount <= strong.model.longest else {
+            throw LanguageModelError(
+                .mismatch, "\(sample.shown(index)): \(sample.inputCount) tokens; the model was opened for \(strong.model.longest)")
+        }
+    }
+
+    /// Rows whose logits are held at one time: 64 MiB of them.
+    private static func chunkRows(_ vocabulary: Int) -> Int { min(512, max(64, (1 << 24) / vocabulary)) }
+
+    private func addGradients(
+        of samples: [Sample], _ settings: LossSettings, share: Float
+    ) throws(LanguageModelError) -> LossFigures {
+        // Those of one frozen weak lie together.
+        let samples = frozen.count > 1 ? samples.indices.sorted { (samples[$0].weak, $0) < (samples[$1].weak, $1) }.map { samples[$0] } : samples
+        var batch = Batch()
+        var scored = ScoredRows()
+        var rotations: [Int] = []
+        var groups: [(weak: Int, sequences: Range<Int>, rows: Range<Int>)] = []
+        for (index, sample) in samples.enumerated() {
+            let first = batch.tokens.count
+            let firstRow = scored.rows.count
+            batch.append(sample.sample.tokens[..<sample.sample.inputCount])
+            for position in sample.sample.supervised.joined() {
+                scored.rows.append(first + position - 1)
+                scored.targets.append(sample.sample.tokens[position])
+            }
+            rotations += sample.rotations ?? [Int](repeating: 0, count: scored.rows.count - firstRow)
+            let rows = firstRow..<scored.rows.count
+            if let last = groups.indices.last, frozen.count < 2 || groups[last].weak == sample.weak {
+                groups[last].sequences = groups[last].sequences.lowerBound..<index + 1
+                groups[last].rows = groups[last].rows.lowerBound..<rows.upperBound
+            } else {
+                groups.append((sample.weak, index..<index + 1, rows))
+            }
+        }
+        pass.begin(batch)
+        strong.forward()
+        weak?.forward()
+        let d = strong.zeroGradient()
+        let dWeak = weak?.zeroGradient()
+        var figures = LossFigures()
+        for group in groups {
+            let frozenHidden = try frozen.isEmpty ? nil : frozen[group.weak].run(batch, group.sequences, scored.rows[group.rows])
+            for rows in Parts.of(group.rows, atMost: GradientPass.chunkRows(strong.model.vocabularySize)) {
+                let hidden = lastRows(strong, scored, rows, scratch: 5)
+                let logits = logitBuffer.matrix(rows.count, strong.model.vocabularySize)
+                pass.product.multiply(hidden.normed, head(strong).value, into: logits)
+                var weakLogits: Matrix?
+                var weakHidden: (raw: Matrix, normed: Matrix)?
+                if let weak {
+                    weakHidden = lastRows(weak, scored, rows, scratch: 7)
+                    weakLogits = weakLogitBuffer.matrix(rows.count, logits.columns)
+                    pass.product.multiply(weakHidden!.normed, head(weak).value, into: weakLogits!)
+                } else if let frozenHidden {
+                    weakLogits = weakLogitBuffer.matrix(rows.count, logits.columns)
+                    let part = frozenHidden[rows: rows.lowerBound - group.rows.lowerBound..<rows.upperBound - group.rows.lowerBound]
+                    try frozen[group.weak].logits(part, into: weakLogits!)
+                }
+                figures += turnIntoGradients(logits, weakLogits, scored.targets[rows], rotations[rows], settings, share: share)
+                backward(strong, hidden, logits, scored.rows[rows], d)
+                if let weak, let weakHidden, let weakLogits, let dWeak {
+                    backward(weak, weakHidden, weakLogits, scored.rows[rows], dWeak)
+                }
+            }
+        }
+        strong.backward(d)
+        if let weak, let dWeak { weak.backward(dWeak) }
+        return figures
+    }
+
+    private func head(_ run: ModelRun) -> (value: Matrix, gradient: Matrix) {
+        let parameters = run.model.parameters
+        return (parameters.value(run.model.decoder.head), parameters.gradient(run.model.decoder.head))
+    }
+
+    /// Rows `range` of what is scored, before and after the last norm.
+    private func lastRows(_ run: ModelRun, _ scored: ScoredRows, _ range: Range<Int>, scratch: Int) -> (raw: Matrix, normed: Matrix) {
+        let raw = pass.scratch(scratch, range.count, run.model.decoder.width)
+        let normed = pass.scratch(scratch + 1, range.count, run.model.decoder.width)
+        let output = run.output
+        for (index, at) in range.enumerated() { raw.row(index).update(from: output.row(scored.rows[at]), count: raw.columns) }
+        run.model.decoder.finish(raw, pass, into: normed)
+        return (raw, normed)
+    }
+
+    /// From the gradient of a chunk's logits to that of the rows of the last layer's output.
+    private func backward(_ run: ModelRun, _ hidden: (raw: Matrix, normed: Matrix), _ dLogits: Matrix, _ rows: ArraySlice<Int>, _ d: Matrix) {
+        let head = head(run)
+        let dNormed = pass.scratch(9, hidden.raw.rows, hidden.raw.columns)
+        pass.product.multiply(dLogits, transposed: head.value, into: dNormed)
+        pass.product.addOuter(dLogits, hidden.normed, to: head.gradient)
+        let dRaw = pass.scratch(10, hidden.raw.rows, hidden.raw.columns)
+        dRaw.data.update(repeating: 0, count: dRaw.rows * dRaw.columns)
+        run.model.decoder.finishBackward(hidden.raw, dNormed, pass, addingTo: dRaw)
+        for (index, row) in rows.enumerated() { d.row(row).update(from: dRaw.row(index), count: d.columns) }
+    }
+
+    /// Logits (rows, V) become the gradient of the loss by them, each model's by its own; `share` is the weight of a token.
+    private func turnIntoGradients(
+        _ logits: Matrix, _ weakLogits: Matrix?, _ targets: ArraySlice<Int32>, _ rotations: ArraySlice<Int>, _ settings: LossSettings,
+        share: Float
+    ) -> LossFigures {
+        var rows = [LossFigures](repeating: LossFigures(), count: logits.rows)
+        rows.withUnsafeMutableBufferPointer { rows in
+            // Written row by row, each by one thread.
+            nonisolated(unsafe) let rows = rows
+            pass.team.forEach(rows.count) { row, thread in
+                let target = Int(targets[targets.startIndex + row])
+                let rotation = rotations[rotations.startIndex + row]
+                rows[row] = turnIntoGradient(
+                    logits.row(row), weakLogits?.row(row), logits.columns, target, rotation, settings, share, rotationBuffers[thread])
+            }
+        }
+        return rows.reduce(into: LossFigures()) { $0 += $1 }
+    }
+
+    private func turnIntoGradient(
+        _ z: UnsafeMutablePointer<Float>, _ weak: UnsafeMutablePointer<Float>?, _ count: Int, _ target: Int, _ rotation: Int,
+        _ settings: LossSettings, _ share: Float, _ buffer: FloatBuffer
+    ) -> LossFigures {
+        var figures = LossFigures()
+        figures.tokens = 1
+        let own = distribution(z, count)
+        figures.nll = own.logSum - Double(z[target])
+        figures.entropy = own.entropy
+        figures.probability = exp(-figures.nll)
+        var mixed = own
+        if let weak {
+            if rotation > 0 { Rotation.rotate(weak, count, target: target, by: rotation, buffer.matrix(1, count).data) }
+            let other = distribution(weak, count)
+            pass.backwardKernels.mix(z, weak, count, settings.share, settings.weakShare)
+            mixed = distribution(z, count)
+            figures.weakEntropy = other.entropy
+            figures.logMixingConstant = mixed.logSum - Double(settings.share) * own.logSum - Double(settings.weakShare) * other.logSum
+        } else if settings.share != 1 {
+            pass.backwardKernels.mix(z, z, count, settings.share, 0)
+            mixed = distribution(z, count)
+        }
+        figures.loss = mixed.logSum - Double(1 - settings.smoothing) * Double(z[target])
+        figures.mixedProbability = exp(Double(z[target]) - mixed.logSum)
+        if settings.smoothing > 0 {
+            var sum = 0.0
+            for token in 0..<count { sum += Double(z[token]) }
+            figures.loss -= Double(settings.smoothing) * sum / Double(count)
+        }
+        let kernel = pass.backwardKernels.probability_gradient!
+        let (factor, shift, pull) = (share, share * settings.smoothing / Float(count), share * (1 - settings.smoothing))
+        if let weak, self.weak != nil {
+            weak.update(from: z, count: count)
+            kernel(weak, count, Float(mixed.logSum), settings.weakShare * factor, settings.weakShare * shift)
+            weak[target] -= settings.weakShare * pull
+            if rotation > 0 { Rotation.rotateBack(weak, count, target: target, by: rotation, buffer.matrix(1, count).data) }
+        }
+        kernel(z, count, Float(mixed.logSum), settings.share * factor, settings.share * shift)
+        z[target] -= settings.share * pull
+        return figures
+    }
+
+    /// ln sum exp(z), and the entropy of softmax(z).
+    private func distribution(_ z: UnsafeMutablePointer<Float>, _ count: Int) -> (logSum: Double, entropy: Double) {
+        var state = Scorer.empty
+        pass.kernels.observe(z, count, 0, &state)
+        let logSum = log(state.sum)
+        return (logSum + Double(state.largest), max(0, logSum - state.weighted / state.sum))
+    }
+}

@@ -1,0 +1,65 @@
+internal import CKernels
+
+/// A vector or matrix of a model that is trained: where it lies among all of them.
+struct Parameter: Sendable {
+    /// Floats from the start.
+    let offset: Int
+    /// (columns) or (rows, columns)
+    let shape: [Int]
+
+    /// 1 for a vector.
+    var rows: Int { isMatrix ? shape[0] : 1 }
+    var columns: Int { shape[shape.count - 1] }
+    var isMatrix: Bool { shape.count == 2 }
+
+    var count: Int { rows * columns }
+}
+
+/// All weights of a model that is trained, in single precision, and the gradient of each: two buffers of one layout.
+///
+/// Every parameter begins at a multiple of 64 bytes; what fills up is zero in both and stays so.
+final class Parameters {
+    /// One parameter by the name its tensor has.
+    struct Entry {
+        var name: String
+        var parameter: Parameter
+    }
+
+    private(set) var entries: [Entry] = []
+    private(set) var count = 0
+    private let valueBuffer = FloatBuffer()
+    private let gradientBuffer = FloatBuffer()
+    /// (count), after `allocate`.
+    private(set) var values: UnsafeMutablePointer<Float>
+    private(set) var gradients: UnsafeMutablePointer<Float>
+
+    init() {
+        values = valueBuffer.data
+        gradients = gradientBuffer.data
+    }
+
+    /// The parameter of that name: a new one, or the one that was asked for before (tied weights).
+    func add(_ name: String, _ shape: Int...) -> Parameter {
+        if let known = entries.first(where: { $0.name == name }) { return known.parameter }
+        let parameter = Parameter(offset: count, shape: shape)
+        entries.append(Entry(name: name, parameter: parameter))
+        count = (count + parameter.count + 15) / 16 * 16
+        return parameter
+    }
+
+    /// Room for all that were added; zero.
+    func allocate() {
+        values = valueBuffer.matrix(1, count).data
+        gradients = gradientBuffer.matrix(1, count).data
+        values.update(repeating: 0, count: count)
+        gradients.update(repeating: 0, count: count)
+    }
+
+    func value(_ parameter: Parameter) -> Matrix {
+        Matrix(data: values + parameter.offset, rows: parameter.rows, columns: parameter.columns, stride: parameter.columns)
+    }
+
+    func gradient(_ parameter: Parameter) -> Matrix {
+        Matrix(data: gradients + parameter.offset, rows: parameter.rows, columns: parameter.columns, stride: parameter.columns)
+    }
+}
