@@ -1,12 +1,13 @@
 """Writes a language model of random weights, to time a forward pass, and a probe of random tokens.
 
     python make_forward_model.py NAME DIRECTORY [--vocab 2048|151936] [--dtype f32|bf16]
-                                 [--probe FILE --samples N] [--seed N]
+                                 [--probe FILE --samples N [--length N]] [--seed N]
 
-NAME is 656k, 5m, 20m, 100m (the shape of Llama, with 2048 tokens if not told) or 500m (the shape of Qwen2.5-0.5B).
+NAME is 656k, 1m, 3m, 5m, 20m, 100m (the shape of Llama, with 2048 tokens if not told) or 500m (the shape of Qwen2.5-0.5B).
 The weights are such that the logits have a standard deviation of about 2: neither uniform nor certain. A probe has a
 line of JSON to each sample, {"id", "input_ids", "completion_start"}, of lengths like those of GSM8K: prompts of 45 to
-120 tokens, completions of 60 to 250. The same arguments write the same bytes.
+120 tokens, completions of 60 to 250; with --length, samples of that many tokens, supervised from the second on: data to
+train on. The same arguments write the same bytes.
 
 Needs torch and safetensors.
 """
@@ -23,6 +24,8 @@ import torch
 # name: (hidden, layers, heads, key heads, inner, model_type, vocabulary)
 SHAPES = {
     "656k": (128, 2, 4, 4, 341, "llama", 2048),
+    "1m": (128, 4, 4, 4, 320, "llama", 2048),
+    "3m": (192, 6, 6, 6, 512, "llama", 2048),
     "5m": (256, 6, 8, 4, 688, "llama", 2048),
     "20m": (512, 6, 8, 4, 1536, "llama", 2048),
     "100m": (768, 14, 12, 4, 2304, "llama", 2048),
@@ -78,11 +81,11 @@ def weights(config, dtype, seed):
     return tensors
 
 
-def write_probe(path, samples, vocab, seed):
+def write_probe(path, samples, length, vocab, seed):
     chance = random.Random(seed)
     with open(path, "w") as file:
         for index in range(samples):
-            prompt, completion = chance.randint(45, 120), chance.randint(60, 250)
+            prompt, completion = (1, length - 1) if length else (chance.randint(45, 120), chance.randint(60, 250))
             ids = [chance.randrange(3, vocab) for _ in range(prompt + completion)]
             file.write(json.dumps({"id": "sample-%d" % index, "input_ids": ids, "completion_start": prompt}) + "\n")
 
@@ -95,8 +98,11 @@ def main():
     parser.add_argument("--dtype", choices=DTYPES, default="f32")
     parser.add_argument("--probe", type=pathlib.Path)
     parser.add_argument("--samples", type=int, default=64)
+    parser.add_argument("--length", type=int)
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
+    if options.length is not None and options.length < 2:
+        parser.error("--length %d: a sample has a prompt of one token and something to predict" % options.length)
     dtype = DTYPES[options.dtype]
     config = config_of(options.name, options.vocab, dtype)
     tensors = weights(config, dtype, options.seed)
@@ -105,7 +111,7 @@ def main():
     safetensors.torch.save_file(tensors, options.directory / "model.safetensors", metadata={"format": "pt"})
     print("%s: %d parameters" % (options.name, sum(x.numel() for x in tensors.values())))
     if options.probe:
-        write_probe(options.probe, options.samples, config["vocab_size"], options.seed)
+        write_probe(options.probe, options.samples, options.length, config["vocab_size"], options.seed)
 
 
 if __name__ == "__main__":

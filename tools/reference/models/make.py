@@ -141,6 +141,18 @@ def entropy(logits):
     return -(log.exp() * log).sum(-1)
 
 
+def randomised(kind, config, seed):
+    """A random model whose logits' deviation is about 2, by the scale of its head where that is a matrix of its own."""
+    config._attn_implementation = "eager"
+    model = kind(config).eval()
+    randomise(model, seed)
+    factor = 2.0 / logits(model, list(range(3, 40))).std().item()
+    head = model.get_output_embeddings().weight
+    if not 0.5 < factor < 2.0 and not getattr(config, "tie_word_embeddings", False):
+        head.data *= factor
+    return model
+
+
 OLD_KEYS_DROPPED = ["rope_parameters", "dtype", "layer_types"]
 
 
@@ -148,14 +160,7 @@ def make(directory, name, kind, config, dtype, old):
     text = config.get_text_config()
     for part in (config, text):
         part.bos_token_id = part.eos_token_id = part.pad_token_id = None
-    config._attn_implementation = "eager"
-    model = kind(config).eval()
-    randomise(model, seed=sum(name.encode()))
-    sample = logits(model, list(range(3, 40)))
-    factor = 2.0 / sample.std().item()
-    head = model.get_output_embeddings().weight
-    if not 0.5 < factor < 2.0 and not getattr(config, "tie_word_embeddings", False):
-        head.data *= factor
+    model = randomised(kind, config, seed=sum(name.encode()))
     types = {"f32": torch.float32, "bf16": torch.bfloat16, "f16": torch.float16}
     model = model.to(types[dtype])
     target = directory / name
@@ -219,4 +224,5 @@ def main():
     (directory / "index.json").write_text(json.dumps({"versions": versions, "cases": index}, indent=1) + "\n")
 
 
-main()
+if __name__ == "__main__":
+    main()
