@@ -56,7 +56,9 @@ let package = Package(
         .target(
             name: "LanguageModel", dependencies: ["CheckpointStore", "TensorFormats", "CKernels"],
             swiftSettings: settings),
-        .target(name: "WeakTraining", swiftSettings: settings),
+        .target(
+            name: "WeakTraining", dependencies: ["LanguageModel", "CheckpointStore", "TensorFormats", "CKernels"],
+            swiftSettings: settings),
         .executableTarget(
             name: "ckpt",
             dependencies: [
@@ -67,7 +69,9 @@ let package = Package(
 
         .executableTarget(
             name: "ckpt-bench",
-            dependencies: ["BlockCodec", "CheckpointStore", "CheckpointDiff", "LanguageModel", "TensorFormats", "CKernels"],
+            dependencies: [
+                "BlockCodec", "CheckpointStore", "CheckpointDiff", "LanguageModel", "WeakTraining", "TensorFormats", "CKernels",
+            ],
             path: "tools/benchmarks/micro", swiftSettings: settings),
 
         .executableTarget(

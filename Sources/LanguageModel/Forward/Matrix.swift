@@ -19,11 +19,11 @@ struct Matrix {
 }
 
 /// Memory for floats, 64-byte aligned, that grows when more is asked for and is reused.
-final class FloatBuffer {
-    private(set) var data: UnsafeMutablePointer<Float>
+package final class FloatBuffer {
+    package private(set) var data: UnsafeMutablePointer<Float>
     private var capacity: Int
 
-    init(capacity: Int = 0) {
+    package init(capacity: Int = 0) {
         self.capacity = capacity
         data = FloatBuffer.allocate(capacity)
     }

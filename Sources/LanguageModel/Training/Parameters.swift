@@ -1,37 +1,38 @@
 internal import CKernels
 
 /// A vector or matrix of a model that is trained: where it lies among all of them.
-struct Parameter: Sendable {
+package struct Parameter: Sendable {
     /// Floats from the start.
-    let offset: Int
+    package let offset: Int
     /// (columns) or (rows, columns)
-    let shape: [Int]
+    package let shape: [Int]
 
     /// 1 for a vector.
-    var rows: Int { isMatrix ? shape[0] : 1 }
-    var columns: Int { shape[shape.count - 1] }
-    var isMatrix: Bool { shape.count == 2 }
+    package var rows: Int { isMatrix ? shape[0] : 1 }
+    package var columns: Int { shape[shape.count - 1] }
+    package var isMatrix: Bool { shape.count == 2 }
 
-    var count: Int { rows * columns }
+    package var count: Int { rows * columns }
 }
 
 /// All weights of a model that is trained, in single precision, and the gradient of each: two buffers of one layout.
 ///
 /// Every parameter begins at a multiple of 64 bytes; what fills up is zero in both and stays so.
-final class Parameters {
+package final class Parameters {
     /// One parameter by the name its tensor has.
-    struct Entry {
-        var name: String
-        var parameter: Parameter
+    package struct Entry {
+        package var name: String
+        package var parameter: Parameter
     }
 
-    private(set) var entries: [Entry] = []
-    private(set) var count = 0
+    package private(set) var entries: [Entry] = []
+    /// Floats in all.
+    package private(set) var count = 0
     private let valueBuffer = FloatBuffer()
     private let gradientBuffer = FloatBuffer()
     /// (count), after `allocate`.
-    private(set) var values: UnsafeMutablePointer<Float>
-    private(set) var gradients: UnsafeMutablePointer<Float>
+    package private(set) var values: UnsafeMutablePointer<Float>
+    package private(set) var gradients: UnsafeMutablePointer<Float>
 
     init() {
         values = valueBuffer.data

@@ -74,16 +74,17 @@ public final class ThreadTeam: Sendable {
     }
 
     private static func nextTurn(_ shared: Shared, _ sleeper: Sleeper, after seen: Int) -> Int {
-        for _ in 0..<patience {
-            let turn = shared.turn.load(ordering: .acquiring)
-            if turn != seen { return turn }
-            ck_pause()
+        while true {
+            for _ in 0..<patience {
+                let turn = shared.turn.load(ordering: .acquiring)
+                if turn != seen { return turn }
+                ck_pause()
+            }
+            sleeper.sleeps.store(true, ordering: .sequentiallyConsistent)
+            let turn = shared.turn.load(ordering: .sequentiallyConsistent)
+            // Whoever takes the flag back decides: the caller signals when it does. It may be late and mean the turn just done.
+            if turn == seen || !sleeper.sleeps.exchange(false, ordering: .sequentiallyConsistent) { sleeper.signal.wait() }
         }
-        sleeper.sleeps.store(true, ordering: .sequentiallyConsistent)
-        let turn = shared.turn.load(ordering: .sequentiallyConsistent)
-        // Whoever takes the flag back decides: the caller signals when it does.
-        if turn == seen || !sleeper.sleeps.exchange(false, ordering: .sequentiallyConsistent) { sleeper.signal.wait() }
-        return shared.turn.load(ordering: .acquiring)
     }
 
     /// Calls `body` with 0 ..< count, each on a thread of its own, and returns when all are done. Not to be called by two
@@ -112,7 +113,7 @@ public final class ThreadTeam: Sendable {
     }
 
     /// Calls `body` with each part of 0 ..< parts, on whichever thread is free: what a part does must not depend on it.
-    func forEach(_ parts: Int, _ body: (_ part: Int, _ thread: Int) -> Void) {
+    package func forEach(_ parts: Int, _ body: (_ part: Int, _ thread: Int) -> Void) {
         guard count > 1, parts > 1 else {
             for part in 0..<parts { body(part, 0) }
             return

@@ -11,7 +11,7 @@ public final class TrainedModel {
     /// Tensors of the checkpoint that the model has no use for, in the order of the file: they are not trained.
     public let unusedTensors: [String]
 
-    let parameters: Parameters
+    package let parameters: Parameters
     let decoder: any TrainableDecoder
 
     /// Logits of each token.
@@ -23,9 +23,13 @@ public final class TrainedModel {
     ///
     /// - Parameter longest: tokens of the longest sequence it will be trained on.
     /// - Throws: `.unsupported` for what cannot be trained; else as `LanguageModel` does.
-    public init(_ contents: CheckpointContents, longest: Int) throws(LanguageModelError) {
-        let name = "\(contents.name)/config.json"
-        let file = try ModelFile(contents.name, try LanguageModel.configuration(contents), path: name)
+    public convenience init(_ contents: CheckpointContents, longest: Int) throws(LanguageModelError) {
+        try self.init(
+            contents, config: try LanguageModel.configuration(contents), path: "\(contents.name)/config.json", longest: longest)
+    }
+
+    init(_ contents: CheckpointContents, config: [UInt8], path: String, longest: Int) throws(LanguageModelError) {
+        let file = try ModelFile(config, path: path)
         let weights = try Weights(contents)
         self.longest = longest
         modelType = file.modelType
@@ -46,7 +50,7 @@ public final class TrainedModel {
     /// - Parameters:
     ///   - config: the text of `config.json`; `path` as errors name it.
     public init(config: [UInt8], path: String, seed: UInt64, longest: Int) throws(LanguageModelError) {
-        let file = try ModelFile(path, config, path: path)
+        let file = try ModelFile(config, path: path)
         self.longest = longest
         modelType = file.modelType
         parameters = Parameters()
@@ -91,7 +95,7 @@ public final class TrainedModel {
         let type: any Architecture.Type
         let modelType: String
 
-        init(_ name: String, _ bytes: [UInt8], path: String) throws(LanguageModelError) {
+        init(_ bytes: [UInt8], path: String) throws(LanguageModelError) {
             config = try ConfigurationReader(bytes, path: path)
             let found = try Architectures.named(config)
             type = found.type

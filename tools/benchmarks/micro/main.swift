@@ -7,6 +7,8 @@
 //   ckpt-bench codec A B [PREVIOUS]   ratio and GB/s a core of B's blocks packed against A's, and of unpacking them
 //   ckpt-bench forward MODEL PROBE THREADS REPEATS [BATCH_TOKENS]   scored tokens per second of a forward pass
 //   ckpt-bench first STORE REF PROBE START    milliseconds from START (CLOCK_MONOTONIC) to the first product
+//   ckpt-bench train MODEL DATA BATCH MICRO_BATCH_TOKENS THREADS sft|joint|frozen RATES [checkpoints]
+//                                     a training step for each line read; RATES is one, or a file with one a line
 //   ckpt-bench product THREADS        GFLOP/s a thread of dense products, all threads at once
 //
 // Times are medians over repetitions in one process; GB are 10^9 bytes of both checkpoints together.
@@ -176,8 +178,13 @@ case ("forward", 6), ("forward", 7):
         arguments[2], arguments[3], Int(arguments[4])!, Int(arguments[5])!, arguments.count > 6 ? Int(arguments[6]) : nil)
 case ("first", 6): try firstProduct(arguments[2], arguments[3], arguments[4], Double(arguments[5])!)
 case ("product", 3): product(Int(arguments[2])!)
+case ("train", 9), ("train", 10):
+    let rates = try Double(arguments[8]).map { [$0] } ?? lines(arguments[8]).map { Double($0)! }
+    try train(
+        arguments[2], arguments[3], batch: Int(arguments[4])!, microBatchTokens: Int(arguments[5])!, threads: Int(arguments[6])!,
+        mode: arguments[7], rates: rates, checkpoints: arguments.count > 9)
 default:
     fatalError(
         "usage: ckpt-bench views STORE REF | diff STORE A B | row STORE REF TENSOR ROW | codec A B [PREVIOUS] "
-            + "| forward MODEL PROBE THREADS REPEATS [BATCH_TOKENS] | first STORE REF PROBE START | product THREADS")
+            + "| forward MODEL PROBE THREADS REPEATS [BATCH_TOKENS] | first STORE REF PROBE START | train MODEL DATA BATCH MICRO_BATCH_TOKENS THREADS MODE RATES [checkpoints] | product THREADS")
 }
