@@ -56,7 +56,8 @@ let package = Package(
         .target(
             name: "LanguageModel", dependencies: ["CheckpointStore", "TensorFormats", "CKernels"],
             swiftSettings: settings),
-        .target(name: "WeakTraining", swiftSettings: settings),
+        .target(
+            name: "WeakTraining", dependencies: ["LanguageModel", "CheckpointStore", "TensorFormats"], swiftSettings: settings),
         .executableTarget(
             name: "ckpt",
             dependencies: [
@@ -96,7 +97,9 @@ let package = Package(
             name: "LanguageModelTests",
             dependencies: ["LanguageModel", "CheckpointStore", "TensorFormats", "BlockCodec", "CKernels", "TestSupport"],
             swiftSettings: settings),
-        .testTarget(name: "WeakTrainingTests", dependencies: ["WeakTraining"], swiftSettings: settings),
+        .testTarget(
+            name: "WeakTrainingTests", dependencies: ["WeakTraining", "LanguageModel", "TensorFormats"],
+            swiftSettings: settings),
         .testTarget(name: "ckptTests", dependencies: ["ckpt", "TestSupport"], swiftSettings: settings),
     ]
 )
