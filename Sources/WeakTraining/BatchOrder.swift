@@ -11,8 +11,14 @@ public struct BatchOrder: Sendable {
         public var pass: Int
         /// Which of the pass's batches.
         public var place: Int
-        /// Places of its samples among all, one to the batch size of them; repeats are there as often as they were drawn.
+        /// Places of its samples among all, from one to the batch size of them; one that was drawn again is there again.
         public var samples: [Int]
+
+        public init(pass: Int, place: Int, samples: [Int]) {
+            self.pass = pass
+            self.place = place
+            self.samples = samples
+        }
     }
 
     private let selection: Selection
