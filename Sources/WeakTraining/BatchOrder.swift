@@ -36,7 +36,7 @@ public struct BatchOrder: Sendable {
     /// - Parameters:
     ///   - selection: how a pass is made.
     ///   - weights: one a sample, as `Curriculum` makes them; of `uniform` their number alone counts.
-    ///   - multiplier: draws in a pass over samples, rounded to the nearest whole number of draws (halves up) and at least one draw.
+    ///   - multiplier: draws in a pass over samples; the draws are rounded to the nearest whole number, halves up, at least one.
     ///   - round: of the loop, from 0.
     ///   - batchSize: samples a step, at least 1.
     public init(

@@ -16,7 +16,7 @@ import struct LanguageModel.Philox
         let draw = SampleDraw([0, 1, 0, 2, 1, 0])
         #expect([0, 0.1, 0.25, 0.5, 0.74, 0.75, 0.99, 1 - 0x1p-53].map(draw.index) == [1, 1, 3, 3, 3, 4, 4, 4])
         // The last uniform number there is stays below every sum.
-        for weight in [1.0, 3, 0.1, Double.leastNormalMagnitude, .greatestFiniteMagnitude] {
+        for weight in [1.0, 3, 0.1, Double.leastNormalMagnitude.nextUp, .greatestFiniteMagnitude] {
             #expect(SampleDraw([0, weight, 0]).index(at: 1 - 0x1p-53) == 1)
         }
     }

@@ -42,7 +42,7 @@ import WeakTraining
         #expect(schedule.peak == 1e-5 && schedule.warmUp == .share(0.1) && schedule.decay == .cosine)
         #expect(schedule.rate(at: 0, of: 1000) == 0 && schedule.rate(at: 100, of: 1000) == 1e-5)
         let last = schedule.rate(at: 999, of: 1000)
-        #expect(last > 1e-6 && last < 1.00001e-6)
+        #expect(last > 1e-6 && last < 1.0001e-6)
     }
 
     @Test func `impossible ones are refused`() {

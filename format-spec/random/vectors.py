@@ -162,9 +162,9 @@ def entropies(count, seed):
 
 def vectors():
     streams = []
-    for seed, purpose, round_, pass_ in [(0, DRAW, 0, 0), (1, SHUFFLE, 0, 1), (2**32, WEIGHTS, 3, 0), (2**64 - 1, GENERATE, 2**32 - 1, 7),
-                                         (0x0123456789ABCDEF, ROTATE, 41, 1000)]:
-        stream = (seed, purpose, round_, pass_)
+    for stream in [(0, DRAW, 0, 0), (1, SHUFFLE, 0, 1), (2**32, WEIGHTS, 3, 0), (2**64 - 1, GENERATE, 2**32 - 1, 7),
+                   (0x0123456789ABCDEF, ROTATE, 41, 1000)]:
+        seed, purpose, round_, pass_ = stream
         streams.append({
             "seed": seed, "purpose": purpose, "round": round_, "pass": pass_, "words": taken(10, words(*stream)),
             "uniforms": taken(7, words(*stream), uniform),
@@ -177,10 +177,14 @@ def vectors():
     sure = [w / 4 for w in weak]  # the third term of every selection is zero
     orders = []
     for selection, coefficients, multiplier, pair, seed, round_, batch_size in [
-            ("uniform", [0.1, 0.8, 0.1], 1.0, (weak, strong), 1, 0, 8), ("uniform", [0.1, 0.8, 0.1], 1.0, (weak, strong), 1, 1, 61),
-            ("v1", [0.1, 0.8, 0.1], 1.0, (weak, strong), 1, 0, 8), ("v1", [0.2, 0.7, 0.1], 2.5, (weak, strong), 2**63, 4, 16),
-            ("v2", [0.1, 0.8, 0.1], 1.0, (weak, strong), 1, 0, 8), ("v2", [1.0, 0.0, 0.0], 1.0, (weak, sure), 9, 2, 7),
-            ("code", [0.1, 0.8, 0.1], 1.0, (weak, strong), 1, 0, 8), ("code", [0.2, 0.7, 0.1], 0.5, (weak, sure), 12345678901, 0, 5)]:
+            ("uniform", [0.1, 0.8, 0.1], 1.0, (weak, strong), 1, 0, 8),
+            ("uniform", [0.1, 0.8, 0.1], 1.0, (weak, strong), 1, 1, 61),
+            ("v1", [0.1, 0.8, 0.1], 1.0, (weak, strong), 1, 0, 8),
+            ("v1", [0.2, 0.7, 0.1], 2.5, (weak, strong), 2**63, 4, 16),
+            ("v2", [0.1, 0.8, 0.1], 1.0, (weak, strong), 1, 0, 8),
+            ("v2", [1.0, 0.0, 0.0], 1.0, (weak, sure), 9, 2, 7),
+            ("code", [0.1, 0.8, 0.1], 1.0, (weak, strong), 1, 0, 8),
+            ("code", [0.2, 0.7, 0.1], 0.5, (weak, sure), 12345678901, 0, 5)]:
         given = weights(selection, coefficients, *pair)
         orders.append({
             "select": selection, "coefficients": coefficients, "multiplier": multiplier, "weak": pair[0], "strong": pair[1],
@@ -195,10 +199,12 @@ def vectors():
         })
 
     rotations = []
-    for vocabulary, target, seed, sample, position in [(3, 0, 1, 0, 0), (3, 2, 1, 0, 1), (4, 1, 5, 2, 9), (11, 0, 1, 1, 1), (11, 10, 1, 1, 2),
-                                                       (11, 6, 1, 2, 1), (50, 49, 2**40, 70000, 4095), (151936, 77, 3, 9, 8)]:
+    for vocabulary, target, seed, sample, position in [
+            (3, 0, 1, 0, 0), (3, 2, 1, 0, 1), (4, 1, 5, 2, 9), (11, 0, 1, 1, 1), (11, 10, 1, 1, 2), (11, 6, 1, 2, 1),
+            (50, 49, 2**40, 70000, 4095), (151936, 77, 3, 9, 8)]:
         offset = rotation_offset(vocabulary, seed, sample, position)
-        rotation = {"vocabulary": vocabulary, "target": target, "seed": seed, "sample": sample, "position": position, "offset": offset}
+        rotation = {"vocabulary": vocabulary, "target": target, "seed": seed, "sample": sample, "position": position,
+                    "offset": offset}
         if vocabulary <= 50:
             rotation["sources"] = rotation_sources(vocabulary, target, offset)
         rotations.append(rotation)

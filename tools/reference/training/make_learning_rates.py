@@ -2,8 +2,8 @@
 
     python make_learning_rates.py [FILE]
 
-Needs torch and transformers (the committed file was made with 2.15.0 and 5.23.0). Nothing of ckpt is used. The warm-up of a share of
-the steps is that of the Trainer's own arguments.
+Needs torch and transformers (the committed file was made with 2.15.0 and 5.23.0). Nothing of ckpt is used. The warm-up of a
+share of the steps is that of the Trainer's own arguments.
 """
 
 import json
@@ -19,8 +19,8 @@ FILE = HERE.parents[2] / "Tests/Golden/training/learning_rates.json"
 
 # Peak, steps in all, warm-up: a share below 1, else a number of steps.
 CASES = [
-    (1e-5, 100, 0.1), (1e-5, 101, 0.1), (3e-4, 30, 0.1), (3e-4, 3, 0.1), (2e-3, 7, 0.3), (1.0, 40, 5), (1e-5, 1, 0.1), (1e-5, 1, 0),
-    (5e-5, 12, 0), (5e-5, 6, 6), (5e-5, 6, 9), (1e-4, 50, 0.06),
+    (1e-5, 100, 0.1), (1e-5, 101, 0.1), (3e-4, 30, 0.1), (3e-4, 3, 0.1), (2e-3, 7, 0.3), (1.0, 40, 5), (1e-5, 1, 0.1),
+    (1e-5, 1, 0), (5e-5, 12, 0), (5e-5, 6, 6), (5e-5, 6, 9), (1e-4, 50, 0.06),
 ]
 
 
