@@ -100,7 +100,9 @@ let package = Package(
             name: "LanguageModelTests",
             dependencies: ["LanguageModel", "CheckpointStore", "TensorFormats", "BlockCodec", "CKernels", "TestSupport"],
             swiftSettings: settings),
-        .testTarget(name: "WeakTrainingTests", dependencies: ["WeakTraining"], swiftSettings: settings),
+        .testTarget(
+            name: "WeakTrainingTests", dependencies: ["WeakTraining", "LanguageModel", "TestSupport"],
+            swiftSettings: settings),
         .testTarget(name: "ckptTests", dependencies: ["ckpt", "TestSupport"], swiftSettings: settings),
     ]
 )

@@ -1,3 +1,5 @@
+import TensorFormats
+
 /// A JSON value that keeps the order of its members.
 enum JSONOutput: ExpressibleByDictionaryLiteral, ExpressibleByArrayLiteral, ExpressibleByStringLiteral,
     ExpressibleByBooleanLiteral, ExpressibleByIntegerLiteral
@@ -35,7 +37,7 @@ enum JSONOutput: ExpressibleByDictionaryLiteral, ExpressibleByArrayLiteral, Expr
         case .int(let value): output += "\(value)"
         case .unsigned(let value): output += "\(value)"
         case .double(let value): output += value.isFinite ? "\(value)" : "null"
-        case .string(let value): JSONOutput.write(value, to: &output)
+        case .string(let value): JSONValue.write(value, to: &output)
         case .array(let values):
             output += "["
             for (index, value) in values.enumerated() {
@@ -47,28 +49,11 @@ enum JSONOutput: ExpressibleByDictionaryLiteral, ExpressibleByArrayLiteral, Expr
             output += "{"
             for (index, member) in members.enumerated() {
                 if index > 0 { output += "," }
-                JSONOutput.write(member.0, to: &output)
+                JSONValue.write(member.0, to: &output)
                 output += ":"
                 member.1.write(to: &output)
             }
             output += "}"
         }
-    }
-
-    private static func write(_ text: String, to output: inout String) {
-        output += "\""
-        for scalar in text.unicodeScalars {
-            switch scalar {
-            case "\"": output += "\\\""
-            case "\\": output += "\\\\"
-            case "\n": output += "\\n"
-            case "\t": output += "\\t"
-            case _ where scalar.value < 32:
-                let digits = String(scalar.value, radix: 16)
-                output += "\\u" + String(repeating: "0", count: 4 - digits.count) + digits
-            default: output.unicodeScalars.append(scalar)
-            }
-        }
-        output += "\""
     }
 }
