@@ -36,10 +36,10 @@ public final class GradientPass {
         public var sample: ScoringSample
         /// Which of the frozen weak models it is mixed with.
         public var weak: Int
-        /// For each supervised token how far the weak's non-target logits are rotated; nil: not at all.
-        public var rotations: [Int]?
+        /// For each supervised token how the weak's logits are rotated; nil: not at all.
+        public var rotations: [Rotation]?
 
-        public init(_ sample: ScoringSample, weak: Int = 0, rotations: [Int]? = nil) {
+        public init(_ sample: ScoringSample, weak: Int = 0, rotations: [Rotation]? = nil) {
             self.sample = sample
             self.weak = weak
             self.rotations = rotations
@@ -85,6 +85,21 @@ public final class GradientPass {
     /// - Throws: `.mismatch` naming a sample with a token beyond the vocabulary or too many of them.
     /// - Complexity: O(tokens * parameters) for each model, three times what a forward pass takes; four with checkpoints.
     public func addGradients(_ samples: [Sample], _ settings: LossSettings) throws(LanguageModelError) -> LossFigures {
+        try forEachMicroBatch(samples) { samples, share throws(LanguageModelError) in
+            try run(samples, settings, share: share)
+        }
+    }
+
+    /// What `addGradients` would see, without a gradient.
+    public func figures(of samples: [Sample], _ settings: LossSettings) throws(LanguageModelError) -> LossFigures {
+        try forEachMicroBatch(samples) { samples, _ throws(LanguageModelError) in
+            try run(samples, settings, share: nil)
+        }
+    }
+
+    private func forEachMicroBatch(
+        _ samples: [Sample], _ body: ([Sample], _ share: Float) throws(LanguageModelError) -> LossFigures
+    ) throws(LanguageModelError) -> LossFigures {
         for (index, sample) in samples.enumerated() { try check(sample.sample, index) }
         let tokens = samples.reduce(0) { $0 + $1.sample.count }
         var figures = LossFigures()
@@ -96,7 +111,7 @@ public final class GradientPass {
                 size += samples[end].sample.inputCount
                 end += 1
             }
-            figures += try addGradients(of: Array(samples[start..<end]), settings, share: 1 / Float(max(1, tokens)))
+            figures += try body(Array(samples[start..<end]), 1 / Float(max(1, tokens)))
             start = end
         }
         return figures
@@ -118,14 +133,15 @@ public final class GradientPass {
     /// Rows whose logits are held at one time: 64 MiB of them.
     private static func chunkRows(_ vocabulary: Int) -> Int { min(512, max(64, (1 << 24) / vocabulary)) }
 
-    private func addGradients(
-        of samples: [Sample], _ settings: LossSettings, share: Float
+    /// - Parameter share: the weight of a token in the gradient; nil: there is none.
+    private func run(
+        _ samples: [Sample], _ settings: LossSettings, share: Float?
     ) throws(LanguageModelError) -> LossFigures {
         // Those of one frozen weak lie together.
         let samples = frozen.count > 1 ? samples.indices.sorted { (samples[$0].weak, $0) < (samples[$1].weak, $1) }.map { samples[$0] } : samples
         var batch = Batch()
         var scored = ScoredRows()
-        var rotations: [Int] = []
+        var rotations: [Rotation?] = []
         var groups: [(weak: Int, sequences: Range<Int>, rows: Range<Int>)] = []
         for (index, sample) in samples.enumerated() {
             let first = batch.tokens.count
@@ -135,7 +151,7 @@ public final class GradientPass {
                 scored.rows.append(first + position - 1)
                 scored.targets.append(sample.sample.tokens[position])
             }
-            rotations += sample.rotations ?? [Int](repeating: 0, count: scored.rows.count - firstRow)
+            rotations += sample.rotations ?? [Rotation?](repeating: nil, count: scored.rows.count - firstRow)
             let rows = firstRow..<scored.rows.count
             if let last = groups.indices.last, frozen.count < 2 || groups[last].weak == sample.weak {
                 groups[last].sequences = groups[last].sequences.lowerBound..<index + 1
@@ -147,8 +163,8 @@ public final class GradientPass {
         pass.begin(batch)
         strong.forward()
         weak?.forward()
-        let d = strong.zeroGradient()
-        let dWeak = weak?.zeroGradient()
+        let d = share == nil ? nil : strong.zeroGradient()
+        let dWeak = share == nil ? nil : weak?.zeroGradient()
         var figures = LossFigures()
         for group in groups {
             let frozenHidden = try frozen.isEmpty ? nil : frozen[group.weak].run(batch, group.sequences, scored.rows[group.rows])
@@ -167,14 +183,14 @@ public final class GradientPass {
                     let part = frozenHidden[rows: rows.lowerBound - group.rows.lowerBound..<rows.upperBound - group.rows.lowerBound]
                     try frozen[group.weak].logits(part, into: weakLogits!)
                 }
-                figures += turnIntoGradients(logits, weakLogits, scored.targets[rows], rotations[rows], settings, share: share)
-                backward(strong, hidden, logits, scored.rows[rows], d)
+                figures += turnIntoGradients(logits, weakLogits, scored.targets[rows], rotations[rows], settings, share: share ?? 0)
+                if let d { backward(strong, hidden, logits, scored.rows[rows], d) }
                 if let weak, let weakHidden, let weakLogits, let dWeak {
                     backward(weak, weakHidden, weakLogits, scored.rows[rows], dWeak)
                 }
             }
         }
-        strong.backward(d)
+        if let d { strong.backward(d) }
         if let weak, let dWeak { weak.backward(dWeak) }
         return figures
     }
@@ -208,7 +224,7 @@ public final class GradientPass {
 
     /// Logits (rows, V) become the gradient of the loss by them, each model's by its own; `share` is the weight of a token.
     private func turnIntoGradients(
-        _ logits: Matrix, _ weakLogits: Matrix?, _ targets: ArraySlice<Int32>, _ rotations: ArraySlice<Int>, _ settings: LossSettings,
+        _ logits: Matrix, _ weakLogits: Matrix?, _ targets: ArraySlice<Int32>, _ rotations: ArraySlice<Rotation?>, _ settings: LossSettings,
         share: Float
     ) -> LossFigures {
         var rows = [LossFigures](repeating: LossFigures(), count: logits.rows)
@@ -226,7 +242,7 @@ public final class GradientPass {
     }
 
     private func turnIntoGradient(
-        _ z: UnsafeMutablePointer<Float>, _ weak: UnsafeMutablePointer<Float>?, _ count: Int, _ target: Int, _ rotation: Int,
+        _ z: UnsafeMutablePointer<Float>, _ weak: UnsafeMutablePointer<Float>?, _ count: Int, _ target: Int, _ rotation: Rotation?,
         _ settings: LossSettings, _ share: Float, _ buffer: FloatBuffer
     ) -> LossFigures {
         var figures = LossFigures()
@@ -237,7 +253,7 @@ public final class GradientPass {
         figures.probability = exp(-figures.nll)
         var mixed = own
         if let weak {
-            if rotation > 0 { Rotation.rotate(weak, count, target: target, by: rotation, buffer.matrix(1, count).data) }
+            rotation?.apply(to: weak, buffer)
             let other = distribution(weak, count)
             pass.backwardKernels.mix(z, weak, count, settings.share, settings.weakShare)
             mixed = distribution(z, count)
@@ -260,7 +276,7 @@ public final class GradientPass {
             weak.update(from: z, count: count)
             kernel(weak, count, Float(mixed.logSum), settings.weakShare * factor, settings.weakShare * shift)
             weak[target] -= settings.weakShare * pull
-            if rotation > 0 { Rotation.rotateBack(weak, count, target: target, by: rotation, buffer.matrix(1, count).data) }
+            rotation?.inverse.apply(to: weak, buffer)
         }
         kernel(z, count, Float(mixed.logSum), settings.share * factor, settings.share * shift)
         z[target] -= settings.share * pull
@@ -273,5 +289,16 @@ public final class GradientPass {
         pass.kernels.observe(z, count, 0, &state)
         let logSum = log(state.sum)
         return (logSum + Double(state.largest), max(0, logSum - state.weighted / state.sum))
+    }
+}
+
+extension Rotation {
+    /// In place.
+    fileprivate func apply(to row: UnsafeMutablePointer<Float>, _ buffer: FloatBuffer) {
+        let rotated = buffer.matrix(1, vocabulary).data
+        for run in runs(0..<vocabulary) {
+            (rotated + run.tokens.lowerBound).update(from: row + run.source, count: run.tokens.count)
+        }
+        row.update(from: rotated, count: vocabulary)
     }
 }

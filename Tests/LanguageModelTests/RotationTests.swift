@@ -1,6 +1,6 @@
 import TestSupport
 import Testing
-import WeakTraining
+import LanguageModel
 
 @Suite struct RotationTests {
     /// Every target and offset of small vocabularies.

@@ -1,0 +1,75 @@
+internal import CKernels
+
+#if canImport(Glibc)
+internal import Glibc
+#elseif canImport(Musl)
+internal import Musl
+#else
+internal import Darwin
+#endif
+
+/// What a training that writes a run keeps in the store beside its snapshots, to go on after a stop: the directory
+/// `training/RUN` of the store. One process has it at a time.
+///
+/// Nothing in it is needed to read the store: it may be deleted, and training then begins anew.
+public final class TrainingArea: Sendable {
+    /// The directory.
+    public let path: String
+    private let lock: OpenFile
+
+    /// Takes the area of `run`, made when it is missing.
+    ///
+    /// - Throws: `.badInput` for a name no run can have, `.locked` when another process has it.
+    public init(_ store: Store, run: String) throws(StoreError) {
+        let path = "\(store.path)/training/\(run)"
+        self.path = path
+        lock = try throwingStoreErrors {
+            try Name.check(run, "run")
+            guard run != ".", run != ".." else { throw StoreError(.badInput, "run name \"\(run)\"", hint: "another name") }
+            try FileSystem.makeDirectories(path)
+            let lock = try OpenFile(locking: path + "/lock")
+            let code = ck_lock_file(lock.descriptor, 0)
+            guard code != EAGAIN else {
+                throw StoreError(.locked, "run \(run) is being trained by another process", hint: "wait for it, or another --run")
+            }
+            guard code == 0 else { throw FileSystem.failure("lock", lock.path, code) }
+            return lock
+        }
+    }
+
+    /// Whether training of `run` has left something to go on from.
+    public static func exists(_ store: Store, run: String) -> Bool {
+        FileSystem.status("\(store.path)/training/\(run)/\(stateName)") != nil
+    }
+
+    /// The name of the file with the state to go on from.
+    static let stateName = "state"
+
+    public var statePath: String { path + "/" + TrainingArea.stateName }
+    /// One line of JSON for each step.
+    public var logPath: String { path + "/log.jsonl" }
+
+    /// An empty directory for a checkpoint before it is taken in.
+    public func makeStaging() throws(StoreError) -> String {
+        let staging = path + "/staging"
+        try throwingStoreErrors {
+            try FileSystem.removeTree(staging)
+            try FileSystem.makeDirectory(staging)
+        }
+        return staging
+    }
+
+    public func removeStaging() throws(StoreError) {
+        try throwingStoreErrors { try FileSystem.removeTree(path + "/staging") }
+    }
+
+    /// Bytes of all areas of a store, as they are allocated on disk.
+    static func bytes(_ store: String) -> UInt64 {
+        func size(_ path: String) -> UInt64 {
+            guard let status = FileSystem.status(path) else { return 0 }
+            guard status.isDirectory else { return status.size }
+            return ((try? FileSystem.list(path)) ?? []).reduce(0) { $0 + size(path + "/" + $1) }
+        }
+        return size(store + "/training")
+    }
+}
