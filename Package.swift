@@ -98,7 +98,7 @@ let package = Package(
             dependencies: ["LanguageModel", "CheckpointStore", "TensorFormats", "BlockCodec", "CKernels", "TestSupport"],
             swiftSettings: settings),
         .testTarget(
-            name: "WeakTrainingTests", dependencies: ["WeakTraining", "LanguageModel", "TensorFormats"],
+            name: "WeakTrainingTests", dependencies: ["WeakTraining", "LanguageModel", "TestSupport"],
             swiftSettings: settings),
         .testTarget(name: "ckptTests", dependencies: ["ckpt", "TestSupport"], swiftSettings: settings),
     ]

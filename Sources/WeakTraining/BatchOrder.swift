@@ -11,8 +11,14 @@ public struct BatchOrder: Sendable {
         public var pass: Int
         /// Which of the pass's batches.
         public var place: Int
-        /// Places of its samples among all, one to the batch size of them; repeats are there as often as they were drawn.
+        /// Places of its samples among all, from one to the batch size of them; one that was drawn again is there again.
         public var samples: [Int]
+
+        public init(pass: Int, place: Int, samples: [Int]) {
+            self.pass = pass
+            self.place = place
+            self.samples = samples
+        }
     }
 
     private let selection: Selection
@@ -30,7 +36,7 @@ public struct BatchOrder: Sendable {
     /// - Parameters:
     ///   - selection: how a pass is made.
     ///   - weights: one a sample, as `Curriculum` makes them; of `uniform` their number alone counts.
-    ///   - multiplier: draws in a pass over samples, rounded to the nearest whole number of draws (halves up) and at least one draw.
+    ///   - multiplier: draws in a pass over samples; the draws are rounded to the nearest whole number, halves up, at least one.
     ///   - round: of the loop, from 0.
     ///   - batchSize: samples a step, at least 1.
     public init(

@@ -12,7 +12,8 @@ public struct Curriculum: Sendable, Equatable {
         public init(a: Double, b: Double, c: Double) throws(WeakTrainingError) {
             guard [a, b, c].allSatisfy({ $0.isFinite && $0 >= 0 }), a + b + c > 0 else {
                 throw WeakTrainingError(
-                    .usage, "--coefficients: \(a), \(b), \(c): each is zero or more, and not all are zero", hint: "the default is .1, .8, .1")
+                    .usage, "--coefficients: \(a), \(b), \(c): each is zero or more, and not all are zero",
+                    hint: "the default is .1, .8, .1")
             }
             (self.a, self.b, self.c) = (a, b, c)
         }
@@ -33,8 +34,8 @@ public struct Curriculum: Sendable, Equatable {
     ///   - weak: mean entropies of their completions, in nats per token; nil for a sample that has none. Not looked at where
     ///     `selection` does not read them.
     ///   - strong: likewise.
-    /// - Throws: `.badInput` with the sample's id for an entropy that is missing, not finite or negative and for a weight that is not
-    ///   finite or negative; without one where the weights' sum is zero or too large.
+    /// - Throws: `.badInput` with the sample's id for an entropy or a weight that is missing, not finite or negative; without one
+    ///   where the weights' sum is zero or too large.
     /// - Complexity: O(samples), times the length of a formula.
     public func weights(ids: [String], weak: [Double?], strong: [Double?]) throws(WeakTrainingError) -> [Double] {
         guard !ids.isEmpty else { throw WeakTrainingError(.badInput, "no samples to draw from") }
@@ -47,12 +48,12 @@ public struct Curriculum: Sendable, Equatable {
                 .badInput, "sample \(id): its weight by --select \(selection.text) is \(weight)",
                 hint: "weights are finite and not negative: [x]+ is the greater of x and zero")
         }
-        // Weights whose sum is too small or too large for full precision could not be drawn by.
         let sum = weights.reduce(0, +)
-        guard sum.isNormal else {
+        guard SampleDraw.isUsable(sum) else {
             throw WeakTrainingError(
                 .badInput, "the weights of all \(ids.count) samples by --select \(selection.text) have the sum \(sum)",
-                hint: sum == 0 ? "no sample has anything to teach: another weak snapshot, or --select uniform" : "smaller weights")
+                hint: sum == 0
+                    ? "no sample has anything to teach: another weak snapshot, or --select uniform" : "weights nearer to one")
         }
         return weights
     }
@@ -88,7 +89,8 @@ public struct Curriculum: Sendable, Equatable {
         checked.reserveCapacity(ids.count)
         for (id, entropy) in zip(ids, entropies) {
             guard let entropy else {
-                throw WeakTrainingError(.badInput, "sample \(id): the \(which) snapshot has no entropy", hint: "ckpt entropy computes it")
+                throw WeakTrainingError(
+                    .badInput, "sample \(id): the \(which) snapshot has no entropy", hint: "ckpt entropy computes it")
             }
             guard entropy.isFinite, entropy >= 0 else {
                 throw WeakTrainingError(.badInput, "sample \(id): the \(which) snapshot's entropy is \(entropy)")

@@ -16,8 +16,8 @@
 /// value   = number | H_weak | H_strong | dH | function "(" sum ("," sum)* ")" | "(" sum ")" | "[" sum "]+"
 /// ```
 ///
-/// dH is H_strong - H_weak. `[x]+` and `relu(x)` are the greater of x and zero; `sum(x)` and `mean(x)` are over all samples and the
-/// same for each; `min` and `max` take two or more; `abs`, `exp` and `ln` are what they are called. -x^2 is -(x^2) and
+/// dH is H_strong - H_weak. `[x]+` and `relu(x)` are the greater of x and zero; `sum(x)` and `mean(x)` are over all samples and
+/// the same for each; `min` and `max` take two or more; `abs`, `exp` and `ln` are what they are called. -x^2 is -(x^2) and
 /// x^y^z is x^(y^z). So `code` is `.1*H_weak/sum(H_weak) + .8*[-dH]+/sum([-dH]+) + .1*[dH]+/sum([dH]+)`, but that a term whose
 /// sum is zero is not a number here.
 public struct Formula: Sendable, Equatable {

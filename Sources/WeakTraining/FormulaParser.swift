@@ -46,7 +46,9 @@ struct FormulaParser {
     private mutating func factor() throws(WeakTrainingError) {
         depth += 1
         defer { depth -= 1 }
-        guard depth <= FormulaParser.maximumDepth else { throw failure("nested deeper than \(FormulaParser.maximumDepth) levels") }
+        guard depth <= FormulaParser.maximumDepth else {
+            throw failure("nested deeper than \(FormulaParser.maximumDepth) levels")
+        }
         if take(anyOf: "-") != nil {
             try factor()
             steps.append(.negate)

@@ -36,12 +36,14 @@ public struct LearningRate: Sendable, Equatable {
         peak: Double = defaultPeak, warmUp: WarmUp = .share(0.1), decay: Decay = .cosine
     ) throws(WeakTrainingError) {
         guard peak > 0, peak.isFinite else {
-            throw WeakTrainingError(.usage, "--learning-rate: \(peak) is not above zero", hint: "the default is \(LearningRate.defaultPeak)")
+            throw WeakTrainingError(
+                .usage, "--learning-rate: \(peak) is not above zero", hint: "the default is \(LearningRate.defaultPeak)")
         }
         switch warmUp {
         case .share(let share):
             guard share >= 0, share <= 1 else {
-                throw WeakTrainingError(.usage, "--warm-up: a share of \(share) is not within 0 and 1", hint: "the default is .1")
+                throw WeakTrainingError(
+                    .usage, "--warm-up: a share of \(share) is not within 0 and 1", hint: "the default is .1")
             }
         case .steps(let steps):
             guard steps >= 0 else { throw WeakTrainingError(.usage, "--warm-up: \(steps) is no number of steps") }

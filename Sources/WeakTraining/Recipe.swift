@@ -57,10 +57,10 @@ public struct Recipe: Sendable, Equatable {
         self.preset = preset
         mix = choices.mix ?? fixed.mix ?? .weak
         let selection = choices.selection ?? fixed.selection ?? .code
-        curriculum = Curriculum(selection, choices.coefficients ?? Curriculum.Coefficients())
+        curriculum = Curriculum(selection, choices.coefficients ?? fixed.coefficients ?? Curriculum.Coefficients())
         weakBranch = mix.hasWeak ? choices.weakBranch ?? fixed.weakBranch ?? .joint : nil
-        lambda = mix == .alone ? nil : choices.lambda ?? Recipe.defaultLambda
-        multiplier = choices.multiplier ?? 1
+        lambda = mix == .alone ? nil : choices.lambda ?? fixed.lambda ?? Recipe.defaultLambda
+        multiplier = choices.multiplier ?? fixed.multiplier ?? 1
         labelSmoothing = choices.labelSmoothing ?? fixed.labelSmoothing ?? 0
         rateFactor = choices.rateFactor ?? fixed.rateFactor ?? 1
         stepFactor = choices.stepFactor ?? fixed.stepFactor ?? 1
@@ -85,7 +85,8 @@ public struct Recipe: Sendable, Equatable {
         }
         if let weak = weaks.first, !needsWeak {
             throw WeakTrainingError(
-                .usage, "--weak \(weak): nothing needs it with --mix \(mix.rawValue) and \(select)", hint: "leave it out, or --preset wmss")
+                .usage, "--weak \(weak): nothing needs it with --mix \(mix.rawValue) and \(select)",
+                hint: "leave it out, or --preset wmss")
         }
         if weaks.count > 1, weakBranch != .frozen {
             throw WeakTrainingError(
@@ -121,10 +122,12 @@ public struct Recipe: Sendable, Equatable {
     private func checkTogether(_ choices: RecipeChoices) throws(WeakTrainingError) {
         if let branch = choices.weakBranch, !mix.hasWeak {
             throw WeakTrainingError(
-                .usage, "--weak-branch \(branch.rawValue): no weak model is in --mix \(mix.rawValue)", hint: "--mix weak or shuffled")
+                .usage, "--weak-branch \(branch.rawValue): no weak model is in --mix \(mix.rawValue)",
+                hint: "--mix weak or shuffled")
         }
         if let lambda = choices.lambda, mix == .alone {
-            throw WeakTrainingError(.usage, "--lambda \(lambda): nothing is mixed by --mix none", hint: "leave it out, or --mix weak")
+            throw WeakTrainingError(
+                .usage, "--lambda \(lambda): nothing is mixed by --mix none", hint: "leave it out, or --mix weak")
         }
         if isMatched, mix != .temperature {
             throw WeakTrainingError(

@@ -3,9 +3,9 @@ internal import LanguageModel
 /// One position's logits with those of all tokens but the target moved around by a fixed offset: as unsure as before, and without
 /// what the model knew (`--mix shuffled`).
 ///
-/// The tokens that are not the target, in their order, have ranks 0 ..< V - 1. The rotated logit at rank r is the original one at rank
-/// (r + offset) mod (V - 1); the target keeps its own. The offset is 1 ..< V - 1, drawn for (seed, sample, position) and thereby
-/// the same in every pass.
+/// The tokens that are not the target, in their order, have ranks 0 ..< V - 1. The rotated logit at rank r is the original one at
+/// rank (r + offset) mod (V - 1); the target keeps its own. The offset, in 1 ..< V - 1, is drawn for (seed, sample, position) and
+/// thereby the same in every pass.
 public struct Rotation: Sendable, Equatable {
     /// V, at least 3.
     public let vocabulary: Int
@@ -56,11 +56,12 @@ public struct Rotation: Sendable, Equatable {
     ///
     /// - Parameter tokens: a tile of the row, within 0 ..< V.
     public func runs(_ tokens: Range<Int>) -> [Run] {
-        // Sources break off at the target, after it, where ranks begin anew, and where the source would be the target.
-        let breaks = [target, target + 1, destination(of: target == 0 ? 1 : 0), target + 1 < vocabulary ? destination(of: target + 1) : 0]
+        // Sources break off at the target, after it, where ranks begin anew, and where they step over the target.
+        let anew = destination(of: target == 0 ? 1 : 0)
+        let past = target + 1 < vocabulary ? destination(of: target + 1) : 0
         var runs: [Run] = []
         var first = tokens.lowerBound
-        for end in breaks.sorted() + [tokens.upperBound] where end > first && end <= tokens.upperBound {
+        for end in [target, target + 1, anew, past].sorted() + [tokens.upperBound] where end > first && end <= tokens.upperBound {
             runs.append(Run(tokens: first..<end, source: source(of: first)))
             first = end
         }

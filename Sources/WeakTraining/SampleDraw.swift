@@ -6,7 +6,7 @@ public struct SampleDraw: Sendable {
     /// Sums of the weights up to and with each, added from the first to the last in double precision.
     private let prefix: [Double]
 
-    /// - Parameter weights: as `Curriculum` makes them: at least one, finite, not negative, with a normal number as their sum.
+    /// - Parameter weights: as `Curriculum` makes them: at least one, finite, not negative, with a sum that `isUsable`.
     /// - Complexity: O(n).
     public init(_ weights: [Double]) {
         var sum = 0.0
@@ -15,8 +15,12 @@ public struct SampleDraw: Sendable {
             sum += weight
             return sum
         }
-        precondition(sum.isNormal, "weights of the sum \(sum)")
+        precondition(SampleDraw.isUsable(sum), "weights of the sum \(sum)")
     }
+
+    /// Whether samples can be drawn by weights of this sum: it is above zero, finite, and so large that every uniform number times
+    /// it stays below it.
+    public static func isUsable(_ sum: Double) -> Bool { sum.isFinite && sum > .leastNormalMagnitude }
 
     /// The first sample whose sum is above `u` times the whole sum; so one of weight zero is never drawn.
     ///

@@ -20,7 +20,14 @@ public enum Selection: Sendable, Equatable {
         case "v1": self = .v1
         case "v2": self = .v2
         case "code": self = .code
-        default: self = .formula(try Formula(text))
+        default:
+            do throws(WeakTrainingError) {
+                self = .formula(try Formula(text))
+            } catch {
+                let names = "uniform, v1, v2 and code are names"
+                let hint = error.hint.map { "\(names); in a formula \($0)" }
+                throw WeakTrainingError(error.code, error.reason, hint: hint ?? names)
+            }
         }
     }
 

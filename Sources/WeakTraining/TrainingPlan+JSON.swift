@@ -1,7 +1,7 @@
 internal import TensorFormats
 
 extension TrainingPlan {
-    /// One JSON object on one line: the recipe with every choice spelled out, so that it means the same when a preset has changed.
+    /// One JSON object on one line: every choice of the recipe spelled out, so that it means the same when a preset has changed.
     public var json: String { JSONValue.object(members).text }
 
     private var members: [JSONValue.Member] {
@@ -71,9 +71,13 @@ extension TrainingPlan {
                 learningRate: LearningRate(
                     peak: try reader.needed("learning_rate", reader.number), warmUp: warmUp,
                     decay: try reader.needed("decay", reader.choice)),
-                seed: try reader.needed("seed", reader.unsigned), rounds: try reader.needed("rounds", reader.count), length: length,
-                batchSize: try reader.needed("batch_size", reader.count), maximumLength: try reader.needed("max_length", reader.count),
-                clip: try reader.needed("clip", reader.number), weightDecay: try reader.needed("weight_decay", reader.number))
+                seed: try reader.needed("seed", reader.unsigned),
+                rounds: try reader.needed("rounds", reader.count),
+                length: length,
+                batchSize: try reader.needed("batch_size", reader.count),
+                maximumLength: try reader.needed("max_length", reader.count),
+                clip: try reader.needed("clip", reader.number),
+                weightDecay: try reader.needed("weight_decay", reader.number))
         } catch {
             throw error.code == .malformed ? error : WeakTrainingError(.malformed, "\(path): \(error.reason)", hint: error.hint)
         }
@@ -102,7 +106,9 @@ private struct PlanReader {
         WeakTrainingError(.malformed, "\(path): \(key) \(wrong)")
     }
 
-    private func value<Value>(_ key: String, _ wanted: String, _ get: (JSONValue) -> Value?) throws(WeakTrainingError) -> Value? {
+    private func value<Value>(
+        _ key: String, _ wanted: String, _ get: (JSONValue) -> Value?
+    ) throws(WeakTrainingError) -> Value? {
         guard let member = members.first(where: { $0.key == key }) else { return nil }
         guard let value = get(member.value) else { throw malformed(key, "is not \(wanted)") }
         return value
@@ -144,7 +150,8 @@ private struct PlanReader {
         for member in members {
             guard let place = missing.firstIndex(of: ExactName(member.key)) else {
                 // As JSON writes it: an unknown key may hold anything, line feeds too.
-                throw malformed(JSONValue.string(member.key).text, wanted.contains(member.key) ? "is there twice" : "is unknown")
+                let key = JSONValue.string(member.key).text
+                throw malformed(key, wanted.contains(member.key) ? "is there twice" : "is unknown")
             }
             missing.remove(at: place)
         }
