@@ -54,7 +54,7 @@ import WeakTraining
         (.wmss, .init(multiplier: 0), "--multiplier"), (.wmss, .init(multiplier: .infinity), "--multiplier"),
         (.wmss, .init(multiplier: .nan), "--multiplier"), (.wmss, .init(labelSmoothing: 1), "--label-smoothing"),
         (.wmss, .init(labelSmoothing: -0.1), "--label-smoothing"), (.wmss, .init(rateFactor: 0), "--rate-factor"),
-        (.wmss, .init(stepFactor: 0), "--step-factor"),
+        (.wmss, .init(stepFactor: 0), "--step-factor"), (.wmss, .init(stepFactor: 17), "--step-factor"),
     ] as [(Preset, RecipeChoices, String)])
     func `what cannot be, or acts on nothing, is refused`(_ preset: Preset, _ choices: RecipeChoices, _ said: String) {
         let error = #expect(throws: WeakTrainingError.self) { try Recipe(preset, choices) }
