@@ -113,8 +113,8 @@ public struct Recipe: Sendable, Equatable {
         guard rateFactor > 0, rateFactor.isFinite else {
             throw WeakTrainingError(.usage, "--rate-factor: \(rateFactor) is not above zero")
         }
-        guard (1...1000).contains(stepFactor) else {
-            throw WeakTrainingError(.usage, "--step-factor: \(stepFactor) is not from 1 to 1000")
+        guard (1...16).contains(stepFactor) else {
+            throw WeakTrainingError(.usage, "--step-factor: \(stepFactor) is not from 1 to 16")
         }
     }
 

@@ -42,7 +42,7 @@ public struct TrainingPlan: Sendable, Equatable {
         self.weightDecay = weightDecay
         try TrainingPlan.check(rounds, "--rounds")
         switch length {
-        case .passes(let passes): try TrainingPlan.check(passes, "--passes")
+        case .passes(let passes): try TrainingPlan.check(passes, "--passes", to: TrainingPlan.greatestPasses)
         case .steps(let steps): try TrainingPlan.check(steps, "--steps")
         }
         try TrainingPlan.check(batchSize, "--batch-size")
@@ -69,7 +69,12 @@ public struct TrainingPlan: Sendable, Equatable {
     /// Counts up to this bound can be multiplied with each other.
     private static let greatest = 1 << 30
 
-    private static func check(_ count: Int, _ option: String, from least: Int = 1) throws(WeakTrainingError) {
+    /// `BatchOrder` keeps a word for each pass.
+    private static let greatestPasses = 1 << 20
+
+    private static func check(
+        _ count: Int, _ option: String, from least: Int = 1, to greatest: Int = greatest
+    ) throws(WeakTrainingError) {
         guard count >= least, count <= greatest else {
             throw WeakTrainingError(.usage, "\(option): \(count) is not from \(least) to \(greatest)")
         }

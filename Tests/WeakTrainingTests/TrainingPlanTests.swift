@@ -58,7 +58,7 @@ import WeakTraining
         ("\"seed\":0", "\"seed\":-1", "seed is not a whole number"), ("\"lambda\":0.5", "\"lambda\":1.5", "--lambda: 1.5"),
         ("\"mix\":\"weak\"", "\"mix\":\"ema\"", "mix is not one of none, weak"), ("\"select\":\"code\"", "\"select\":\"dH +\"", "--select: column 5"),
         ("[0.1,0.8,0.1]", "[0.1,0.8]", "coefficients is not three numbers"), ("[0.1,0.8,0.1]", "[0.1,0.8,\"c\",0]", "coefficients is not"),
-        ("[0.1,0.8,0.1]", "[0,0,0]", "--coefficients"), ("\"passes\":1", "\"passes\":0", "--passes: 0"),
+        ("[0.1,0.8,0.1]", "[0,0,0]", "--coefficients"), ("\"passes\":1", "\"passes\":0", "--passes: 0"), ("\"passes\":1", "\"passes\":9999999", "--passes: 9999999"),
         ("\"passes\":1", "\"passes\":1e3", "passes is not a whole number"), ("\"batch_size\":512", "\"batch_size\":9999999999", "--batch-size"),
         ("\"clip\":1.0", "\"clip\":null", "clip is not a number"), ("\"decay\":\"cosine\"", "\"decay\":\"linear\"", "decay is not one of"),
         ("{", "[", "invalid JSON"), ("\"weight_decay\":0.0", "\"weight_decay\":-1", "--weight-decay"),
