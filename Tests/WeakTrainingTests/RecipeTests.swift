@@ -54,11 +54,7 @@ import WeakTraining
         (.wmss, .init(multiplier: 0), "--multiplier"), (.wmss, .init(multiplier: .infinity), "--multiplier"),
         (.wmss, .init(multiplier: .nan), "--multiplier"), (.wmss, .init(labelSmoothing: 1), "--label-smoothing"),
         (.wmss, .init(labelSmoothing: -0.1), "--label-smoothing"), (.wmss, .init(rateFactor: 0), "--rate-factor"),
-<<<<<<< HEAD
-        (.wmss, .init(stepFactor: 0), "--step-factor"),
-=======
         (.wmss, .init(stepFactor: 0), "--step-factor"), (.wmss, .init(stepFactor: 17), "--step-factor"),
->>>>>>> 0fa53250d89dd54c97a9fe361f6c806d676869f7
     ] as [(Preset, RecipeChoices, String)])
     func `what cannot be, or acts on nothing, is refused`(_ preset: Preset, _ choices: RecipeChoices, _ said: String) {
         let error = #expect(throws: WeakTrainingError.self) { try Recipe(preset, choices) }
