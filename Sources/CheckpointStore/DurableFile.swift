@@ -32,6 +32,17 @@ public final class DurableFile {
         buffer.append(contentsOf: bytes)
     }
 
+    public func append(_ bytes: [UInt8]) throws(StoreError) {
+        try throwingStoreErrors { try bytes.withUnsafeBytes { try append($0) } }
+    }
+
+    /// A whole file of `bytes`.
+    public static func write(_ bytes: [UInt8], to path: String) throws(StoreError) {
+        let file = try DurableFile(path)
+        try file.append(bytes)
+        try file.finish()
+    }
+
     /// Makes it durable and gives it its name.
     public func finish() throws(StoreError) {
         try flush()

@@ -2,7 +2,9 @@ internal import TensorFormats
 
 extension TrainingPlan {
     /// One JSON object on one line: every choice of the recipe spelled out, so that it means the same when a preset has changed.
-    public var json: String { JSONValue.object(members).text }
+    public var json: String { value.text }
+
+    var value: JSONValue { .object(members) }
 
     private var members: [JSONValue.Member] {
         var members: [JSONValue.Member] = []

@@ -42,10 +42,10 @@ public struct TrainingPlan: Sendable, Equatable {
         self.weightDecay = weightDecay
         try TrainingPlan.check(rounds, "--rounds")
         switch length {
-        case .passes(let passes): try TrainingPlan.check(passes, "--passes", to: TrainingPlan.greatestPasses)
+        case .passes(let passes): try TrainingPlan.check(passes, "--epochs", to: TrainingPlan.greatestPasses)
         case .steps(let steps): try TrainingPlan.check(steps, "--steps")
         }
-        try TrainingPlan.check(batchSize, "--batch-size")
+        try TrainingPlan.check(batchSize, "--batch")
         try TrainingPlan.check(maximumLength, "--max-length", from: 2)
         guard clip > 0, clip.isFinite else { throw WeakTrainingError(.usage, "--clip: \(clip) is not above zero") }
         guard weightDecay >= 0, weightDecay.isFinite else {
@@ -61,6 +61,13 @@ public struct TrainingPlan: Sendable, Equatable {
         case .passes(let passes): order.steps(ofPasses: passes * recipe.stepFactor)
         case .steps(let steps): steps * recipe.stepFactor
         }
+    }
+
+    /// How weights are moved.
+    var optimizer: AdamW.Settings {
+        var settings = AdamW.Settings()
+        (settings.clip, settings.decay) = (clip, weightDecay)
+        return settings
     }
 
     /// The rate of step `step`, counted from 0, of `steps` in a round.

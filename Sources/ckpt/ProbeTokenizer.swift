@@ -64,7 +64,7 @@ struct ProbeTokenizer {
 
     /// The files, and the directory they are in as a shell is told it. A directory when there is one of that name and it looks
     /// like one, or no snapshot has the name.
-    private static func files(_ source: String, _ store: Store) throws(StoreError) -> (Sidecars, directory: String) {
+    static func files(_ source: String, _ store: Store) throws(StoreError) -> (Sidecars, directory: String) {
         let exists = access(source, F_OK) == 0
         if exists, source.contains("/") { return (try Sidecars(directory: source), quoted(source)) }
         do throws(StoreError) {

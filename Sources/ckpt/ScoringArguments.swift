@@ -8,6 +8,13 @@ struct ScoringLimits: ParsableArguments {
     @Option(help: ArgumentHelp("Threads, each with a batch of its own (default: one for each processor).", valueName: "n"))
     var threads: Int?
 
+    init() {}
+
+    init(maxLength: Int?, threads: Int?) {
+        self.maxLength = maxLength
+        self.threads = threads
+    }
+
     var maximumLength: Int { maxLength ?? 4096 }
     var options: ScoringOptions { ScoringOptions(threads: threads) }
 

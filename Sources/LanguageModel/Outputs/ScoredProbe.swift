@@ -17,7 +17,7 @@ public struct ScoredProbe: Sendable {
     /// Samples that were cut at the right, by id.
     public let cutSamples: [String]
 
-    let samples: [ScoringSample]
+    package let samples: [ScoringSample]
     /// The length, where it cuts a sample: a limit that cuts nothing changes no figure, so no key holds it.
     let cutLength: Int?
 
@@ -55,7 +55,7 @@ public struct ScoredProbe: Sendable {
     public func count(longerThan length: Int) -> Int { samples.count { $0.tokens.count > length } }
 
     /// Tokens of the longest sample.
-    var longest: Int { samples.map(\.tokens.count).max() ?? 1 }
+    package var longest: Int { samples.map(\.tokens.count).max() ?? 1 }
 
     /// The scored tokens of a sample, and their places in it.
     func targets(_ sample: Int) -> [(position: Int, token: Int32)] {

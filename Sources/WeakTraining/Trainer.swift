@@ -1,0 +1,382 @@
+internal import CKernels
+public import CheckpointStore
+internal import LanguageModel
+public import TensorFormats
+
+/// The compensatory training loop (weak-driven learning, arXiv 2602.08222): reads a strong and a weak model from the store, trains,
+/// and writes a run of snapshots back.
+///
+/// It can be stopped anywhere, by a kill too: the same settings go on from the last state, and the snapshots are the same
+/// byte for byte. For one thread; its team shares the work.
+public final class Trainer {
+    public struct Options: Sendable {
+        public var threads = Int(ck_processor_count())
+        /// Run layers again on the way back instead of keeping what they made: less memory, a third more time.
+        public var checkpointsActivations = false
+        /// Go on from a state that other kernels made: later snapshots then differ in their last bits.
+        public var allowsInexactResume = false
+        /// A second place for the log, one line of JSON for each step and snapshot.
+        public var logPath: String?
+
+        public init() {}
+    }
+
+    let store: Store
+    let settings: TrainingSettings
+    let options: Options
+    let host: TrainerHost
+    let area: TrainingArea
+    let team: ThreadTeam
+    let probe: ScoredProbe
+    var files: InheritedFiles
+    let strong: TrainedModel
+    /// Of each tensor of the snapshots.
+    let dtypes: [String: DType]
+    var progress = TrainingProgress()
+    /// A state that is gone on from, until its round is set up.
+    private var state: ResumeState.Tensors?
+    private let logs: [TrainingLog]
+
+    /// - Parameters:
+    ///   - files: for random weights, those that describe the model: its `config.json` and tokenizer.
+    /// - Throws: `StoreError`, `LanguageModelError`, `WeakTrainingError`: `.conflict` when the run is there and is not this training's.
+    public init(
+        _ store: Store, _ settings: TrainingSettings, files: Sidecars? = nil, _ options: Options = Options(), _ host: TrainerHost
+    ) throws {
+        self.store = store
+        self.settings = settings
+        self.options = options
+        self.host = host
+        area = try TrainingArea(store, run: settings.run)
+        team = ThreadTeam(count: options.threads)
+        probe = try ScoredProbe(store, "\(settings.data)", maximumLength: settings.plan.maximumLength)
+        var dtypes: [String: DType] = [:]
+        switch settings.start {
+        case .snapshot(let id):
+            let contents = try store.contents("\(id)")
+            strong = try TrainedModel(contents, longest: probe.longest)
+            self.files = try InheritedFiles(store.sidecars("\(id)"))
+            for tensor in contents.tensors where tensor.part == .weights { dtypes[tensor.name] = settings.dtype ?? tensor.dtype }
+        case .random:
+            guard let files else { throw WeakTrainingError(.usage, "random weights need the files that describe a model") }
+            self.files = try InheritedFiles(files)
+            guard let config = self.files["config.json"] else {
+                throw WeakTrainingError(.badInput, "\(files.name): no config.json", hint: "--init DIR, with a model's config.json")
+            }
+            strong = try TrainedModel(
+                config: config, path: files.name + "/config.json", seed: settings.plan.seed, longest: probe.longest)
+            let dtype = settings.dtype ?? self.files.dtype ?? .f32
+            for weight in strong.weights { dtypes[weight.name] = dtype }
+        }
+        self.dtypes = dtypes
+        if Set(dtypes.values).count == 1 { self.files.setDType(dtypes.first!.value) }
+        if TrainingArea.exists(store, run: settings.run) {
+            (state, progress) = try Trainer.open(area.statePath, settings, options)
+        } else {
+            try Trainer.checkNew(store, settings)
+        }
+        let step = progress.step
+        logs = try ([area.logPath] + (options.logPath.map { [$0] } ?? [])).map { try TrainingLog($0, step: step) }
+    }
+
+    /// The log so far, line by line, as it is to be plotted.
+    public var logLines: [JSONValue] { TrainingLog.lines(area.logPath) }
+    /// Steps that were taken before, by an earlier process.
+    public var stepsDone: Int { progress.step }
+
+    /// The name of the kernels that sums are made by.
+    static let kernels =
+        ck_avx512_product_kernels() != nil ? "avx512" : ck_avx2_product_kernels() != nil ? "avx2" : "portable"
+
+    private static func open(
+        _ path: String, _ settings: TrainingSettings, _ options: Options
+    ) throws -> (ResumeState.Tensors, TrainingProgress) {
+        let (state, tensors) = try ResumeState.read(path)
+        guard let theirs = try? JSONValue.parse(Array(state.settings.utf8), path: path) else { throw tensors.damaged("no settings") }
+        let differences = settings.differences(from: theirs)
+        guard differences.isEmpty else {
+            throw StoreError(
+                .conflict, "run \(settings.run) was begun with other settings: \(differences.joined(separator: "; "))",
+                hint: "another --run, or the same settings to go on with it")
+        }
+        guard state.kernels == Trainer.kernels || options.allowsInexactResume else {
+            throw StoreError(
+                .conflict, "run \(settings.run) was trained with \(state.kernels) kernels, and this processor has \(Trainer.kernels)",
+                hint: "--allow-inexact-resume goes on all the same; snapshots then differ in their last bits")
+        }
+        return (tensors, try TrainingProgress(state.progress, path: path))
+    }
+
+    private static func checkNew(_ store: Store, _ settings: TrainingSettings) throws(StoreError) {
+        for run in [settings.run, settings.weakRun] {
+            guard (try? store.history(of: run)) == nil else {
+                throw StoreError(
+                    .conflict, "run \(run) is there already, and is not one that can be gone on with", hint: "another --run")
+            }
+        }
+    }
+
+    /// Trains to the end.
+    ///
+    /// - Throws: `StoreError.interrupted` when it is asked to stop; what was done until then is kept.
+    public func train() throws {
+        if case .random = settings.start, progress.step == 0, state == nil {
+            // The history begins with what nobody has trained yet.
+            try save(RoundModels(strong: strong, weak: nil, optimizer: nil))
+        }
+        while progress.round < settings.plan.rounds { try trainRound() }
+        try area.removeStaging()
+    }
+
+    private func trainRound() throws {
+        try beginRound()
+        let weights = try drawingWeights()
+        let plan = settings.plan
+        var order = BatchOrder(
+            plan.recipe.curriculum.selection, weights: weights.weights, multiplier: plan.recipe.multiplier, seed: plan.seed,
+            round: progress.round, batchSize: plan.batchSize)
+        let count = plan.steps(&order)
+        let weak = try weakModel()
+        var models = [strong]
+        if case .trained(let model) = weak { models.append(model) }
+        let optimizer = AdamW(models, plan.optimizer, team, step: progress.stepInRound)
+        let round = RoundModels(strong: strong, weak: models.count > 1 ? models[1] : nil, optimizer: optimizer)
+        if let state {
+            try state.restore(round.branches, team)
+            self.state = nil
+        }
+        let pass = try GradientPass(strong, weak, gradientOptions, team)
+        if plan.recipe.isMatched, progress.share == nil { progress.share = try matchedShare() }
+        let loss = lossSettings
+        host.began(
+            BegunRound(
+                round: progress.round, strong: ContentID(digits: progress.strong)!, weaks: progress.weaks.map { ContentID(digits: $0)! },
+                steps: count, stepsDone: progress.stepInRound, samples: weights.weights.count { $0 > 0 }, weights: strong.weightCount,
+                share: progress.share))
+        let known = progress.earlierSteps + count * (plan.rounds - progress.round)
+        while progress.stepInRound < count {
+            let start = ContinuousClock().now
+            let batch = order.batch(progress.stepInRound)
+            let samples = batch.samples.map { sample($0, weak: weights.choices?[$0] ?? 0) }
+            let rate = plan.rate(at: progress.stepInRound, of: count)
+            let figures = try pass.addGradients(samples, loss)
+            let norms = optimizer.gradientNorms()
+            guard figures.loss.isFinite, norms.allSatisfy(\.isFinite) else {
+                throw WeakTrainingError(
+                    .badInput, "step \(progress.step + 1): the loss or its gradient is no number, with sample \(probe.probe.samples[batch.samples[0]].id) and those after it",
+                    hint: "a lower --learning-rate; the last snapshot is as it was")
+            }
+            optimizer.take(rate: rate, norms: norms)
+            progress.stepInRound += 1
+            progress.step += 1
+            let elapsed = (ContinuousClock().now - start).components
+            let step = TrainedStep(
+                step: progress.step, stepCount: known, round: progress.round, pass: batch.pass, figures: figures, rate: rate,
+                gradientNorms: norms, tokens: samples.reduce(0) { $0 + $1.sample.tokens.count },
+                seconds: Double(elapsed.seconds) + Double(elapsed.attoseconds) / 1e18)
+            logs.forEach { $0.add(step.json) }
+            host.stepped(step)
+            let isLast = progress.stepInRound == count
+            if isLast || progress.step % settings.saveInterval == 0 { try save(round) }
+            if host.isStopped(), !isLast {
+                try writeState(round)
+                throw StoreError(
+                    .interrupted, "stopped after step \(progress.step)", hint: "the same command goes on from there")
+            }
+        }
+        progress.round += 1
+        progress.stepInRound = 0
+        progress.share = nil
+        // Between rounds the state has to say so: the moments are fresh in the next one.
+        progress.weightsHash = ""
+        if progress.round < plan.rounds { progress.weaks = settings.choosesWeak ? [] : [progress.strong] }
+        progress.strong = ""
+        try writeState(round)
+    }
+
+    private var gradientOptions: GradientPass.Options {
+        var options = GradientPass.Options()
+        options.microBatchTokens = settings.microBatchTokens
+        options.checkpointsActivations = self.options.checkpointsActivations
+        return options
+    }
+
+    /// Fixes the snapshots that this round works with, where that was not done before a stop.
+    private func beginRound() throws {
+        guard progress.strong.isEmpty else { return }
+        // A state between rounds has weights, and moments that do not count.
+        if let state {
+            let models = RoundModels(strong: strong, weak: nil, optimizer: AdamW([strong], settings.plan.optimizer, team))
+            try state.restore(models.branches, team)
+            self.state = nil
+        }
+        let id: ContentID
+        if progress.round == 0, case .snapshot(let start) = settings.start {
+            id = start
+        } else {
+            id = try store.snapshot("\(settings.run)@\(progress.step)").id
+        }
+        progress.strong = "\(id)"
+        if progress.round == 0 { progress.weaks = settings.weaks.map { "\($0)" } }
+        if progress.weaks.isEmpty, settings.choosesWeak { progress.weaks = ["\(try host.chooseWeak(id))"] }
+    }
+
+    /// The weak models as this round needs them.
+    private func weakModel() throws -> GradientPass.Weak {
+        guard settings.plan.recipe.mix.hasWeak else { return .none }
+        if settings.plan.recipe.weakBranch == .joint {
+            return .trained(try TrainedModel(store.contents(progress.weaks[0]), longest: probe.longest))
+        }
+        return .frozen(try progress.weaks.map(frozen))
+    }
+
+    private func frozen(_ id: String) throws -> LanguageModel {
+        let contents = try store.contents(id)
+        return try LanguageModel(contents.decodedWhereNeeded(isCancelled: host.isStopped, progress: { _, _ in }) ?? contents, longest: probe.longest)
+    }
+
+    private var lossSettings: LossSettings {
+        let recipe = settings.plan.recipe
+        let share = Float(progress.share ?? recipe.lambda ?? 1)
+        return LossSettings(
+            share: recipe.mix == .alone ? 1 : share, weakShare: recipe.mix.hasWeak ? 1 - share : 0,
+            smoothing: Float(recipe.labelSmoothing))
+    }
+
+    private func sample(_ index: Int, weak: Int) -> GradientPass.Sample {
+        let sample = probe.samples[index]
+        guard settings.plan.recipe.mix == .shuffled else { return GradientPass.Sample(sample, weak: weak) }
+        let rotations = sample.supervised.joined().map { position in
+            Rotation(
+                vocabulary: strong.vocabularySize, target: Int(sample.tokens[position]), seed: settings.plan.seed, sample: index,
+                position: position)
+        }
+        return GradientPass.Sample(sample, weak: weak, rotations: rotations)
+    }
+
+    /// Weights that samples are drawn by, and with several weak models which of them each sample is mixed with: the one with the
+    /// greatest gap.
+    private func drawingWeights() throws -> (weights: [Double], choices: [Int]?) {
+        let curriculum = settings.plan.recipe.curriculum
+        let ids = probe.probe.samples.map(\.id)
+        let isSeveral = settings.plan.recipe.mix.hasWeak && progress.weaks.count > 1
+        let strong: [Double?] =
+            try curriculum.selection.readsStrong || isSeveral ? host.entropies(ContentID(digits: progress.strong)!) : []
+        let weaks: [[Double?]] =
+            try curriculum.selection.readsWeak || isSeveral ? progress.weaks.map { try host.entropies(ContentID(digits: $0)!) } : []
+        let choices = isSeveral ? try Trainer.choices(ids: ids, strong: strong, weaks: weaks) : nil
+        let weak: [Double?] = weaks.isEmpty ? [] : choices.map { $0.enumerated().map { weaks[$1][$0] } } ?? weaks[0]
+        let weights = try curriculum.weights(ids: ids, weak: weak, strong: strong)
+        let hash = weights.withUnsafeBytes { "\(ContentID.hash(of: $0))" }
+        guard progress.weightsHash.isEmpty || progress.weightsHash == hash else {
+            throw StoreError(
+                .conflict, "run \(settings.run): the entropy records of its snapshots are no longer those it began with",
+                hint: "another --run begins anew")
+        }
+        progress.weightsHash = hash
+        return (weights, choices)
+    }
+
+    /// For each sample the weak model with the greatest gap; of equal ones the last.
+    static func choices(ids: [String], strong: [Double?], weaks: [[Double?]]) throws(WeakTrainingError) -> [Int] {
+        let gap = GapValue.Settings()
+        var choices: [Int] = []
+        for (sample, id) in ids.enumerated() {
+            var best = (gain: -1.0, weak: 0)
+            for (index, weak) in weaks.enumerated() {
+                guard let mine = strong[sample], let theirs = weak[sample], mine.isFinite, theirs.isFinite else {
+                    throw WeakTrainingError(.badInput, "sample \(id): it has no entropy", hint: "ckpt entropy computes it")
+                }
+                let gain = gap.consolidation * max(0, theirs - mine) + gap.regression * max(0, mine - theirs)
+                if gain >= best.gain { best = (gain, index) }
+            }
+            choices.append(best.weak)
+        }
+        return choices
+    }
+
+    /// The scale of the logits at which the mean of 1 - P(y) is that of the mix with the weak model, on the first 256 samples.
+    private func matchedShare() throws -> Double {
+        let samples = probe.samples.prefix(256).map { GradientPass.Sample($0) }
+        let lambda = Float(settings.plan.recipe.lambda ?? Recipe.defaultLambda)
+        let mixed = try GradientPass(strong, .frozen([frozen(progress.weaks[0])]), gradientOptions, team)
+            .figures(of: samples, LossSettings(share: lambda, weakShare: 1 - lambda)).mixedProbability
+        let plain = try GradientPass(strong, .none, gradientOptions, team)
+        // P(y) grows with the scale where the model is mostly right.
+        var (low, high) = (0.01, 4.0)
+        for _ in 0..<24 {
+            let middle = (low * high).squareRoot()
+            let figures = try plain.figures(of: samples, LossSettings(share: Float(middle)))
+            if figures.mixedProbability < mixed { low = middle } else { high = middle }
+        }
+        return (low * high).squareRoot()
+    }
+
+    // MARK: Saving
+
+    /// The models of a round, and what trains them.
+    struct RoundModels {
+        var strong: TrainedModel
+        var weak: TrainedModel?
+        var optimizer: AdamW?
+
+        var branches: [ResumeState.Branch] {
+            (optimizer?.models ?? []).enumerated().map { ($0 == 0 ? "strong" : "weak", $1.model, $1.moments) }
+        }
+    }
+
+    /// Writes what is to be gone on from, in the place of what was.
+    private func writeState(_ models: RoundModels) throws(StoreError) {
+        let state = ResumeState(settings: settings.json.text, progress: progress.json.text, kernels: Trainer.kernels)
+        try state.write(models.branches, to: area.statePath, team)
+    }
+
+    /// Takes a snapshot of each trained model into the store, then writes the state.
+    private func save(_ models: RoundModels) throws {
+        let isFirstOfRound = progress.stepInRound <= settings.saveInterval
+        var metrics: [(name: String, value: Double)] = []
+        let start: ContentID? = if case .snapshot(let id) = settings.start { id } else { nil }
+        let isFirst = progress.step <= settings.saveInterval && progress.round == 0
+        let result = try ingest(models.strong, .strong, run: settings.run, parent: isFirst ? start : nil, dtypes) { directory in
+            metrics = try settings.evaluation == nil ? [] : host.evaluate(directory)
+            return metrics
+        }
+        var weakID: ContentID?
+        if let weak = models.weak {
+            let parent = ContentID(digits: progress.weaks[0])!
+            var weakTypes: [String: DType] = [:]
+            for tensor in try store.snapshot("\(parent)").tensors { weakTypes[tensor.name] = settings.dtype ?? tensor.dtype }
+            weakID = try ingest(weak, .weak, run: settings.weakRun, parent: isFirstOfRound ? parent : nil, weakTypes) { _ in [] }.id
+        }
+        if models.optimizer != nil { try writeState(models) }
+        let saved = SavedSnapshot(
+            ref: "\(settings.run)@\(progress.step)", id: result.id, weak: weakID, step: progress.step, metrics: metrics,
+            rawBytes: result.rawBytes, packedBytes: result.packedBytes)
+        logs.forEach { $0.add(saved.json) }
+        host.saved(saved)
+    }
+
+    private func ingest(
+        _ model: TrainedModel, _ branch: TrainedBranch, run: String, parent: ContentID?, _ dtypes: [String: DType],
+        evaluate: (String) throws -> [(name: String, value: Double)]
+    ) throws -> IngestResult {
+        let directory = try area.makeStaging()
+        let tensors = model.weights.map { weight in
+            SafetensorsFile.Tensor(name: weight.name, dtype: dtypes[weight.name] ?? .f32, shape: weight.shape, values: weight.values)
+        }
+        try SafetensorsFile.write(tensors, metadata: [("format", "pt")], to: directory + "/model.safetensors")
+        for file in files.files { try DurableFile.write(file.bytes, to: "\(directory)/\(file.name)") }
+        let metrics = try evaluate(directory)
+        let note = TrainingNote(
+            settings: settings, branch: branch, step: progress.step, round: progress.round, strong: progress.strong,
+            weaks: progress.weaks, share: progress.share, metrics: metrics)
+        try DurableFile.write(Array((note.json.text + "\n").utf8), to: "\(directory)/\(TrainingNote.fileName)")
+        var options = IngestOptions()
+        (options.run, options.step, options.parent) = (run, UInt64(progress.step), parent.map { "\($0)" })
+        options.rehashes = true
+        guard let result = try store.ingest(directory, options: options).first else {
+            throw StoreError(.failed, "\(run)@\(progress.step): nothing was taken in")
+        }
+        return result
+    }
+}

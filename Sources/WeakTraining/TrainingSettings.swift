@@ -1,0 +1,83 @@
+public import CheckpointStore
+public import TensorFormats
+
+/// Everything that decides what a training run computes: two trainings with equal settings write equal snapshots.
+public struct TrainingSettings: Sendable, Equatable {
+    /// Where the strong model begins.
+    public enum Start: Sendable, Equatable {
+        case snapshot(ContentID)
+        /// Random weights for a configuration, named by the hash of the files that describe it.
+        case random(ContentID)
+    }
+
+    /// The run that is written; the trained weak branch goes to `weakRun`.
+    public var run: String
+    public var plan: TrainingPlan
+    public var start: Start
+    /// The weak snapshots of the first round.
+    public var weaks: [ContentID]
+    /// Whether the weak of each further round is chosen by its gap value; else it is the strong snapshot the round before began with.
+    public var choosesWeak: Bool
+    /// The probe whose samples are trained on.
+    public var data: ContentID
+    /// The probe that each snapshot is evaluated on.
+    public var evaluation: ContentID?
+    /// Of the snapshots; nil: each tensor as in the snapshot it began with, or as the configuration says.
+    public var dtype: DType?
+    /// Tokens of a micro-batch: they decide the order of sums.
+    public var microBatchTokens: Int
+    /// Steps from snapshot to snapshot.
+    public var saveInterval: Int
+
+    public var weakRun: String { run + ".weak" }
+
+    public init(
+        run: String, plan: TrainingPlan, start: Start, weaks: [ContentID] = [], choosesWeak: Bool = false, data: ContentID,
+        evaluation: ContentID? = nil, dtype: DType? = nil, microBatchTokens: Int = 2048, saveInterval: Int = 100
+    ) {
+        self.run = run
+        self.plan = plan
+        self.start = start
+        self.weaks = weaks
+        self.choosesWeak = choosesWeak
+        self.data = data
+        self.evaluation = evaluation
+        self.dtype = dtype
+        self.microBatchTokens = microBatchTokens
+        self.saveInterval = saveInterval
+    }
+
+    /// As snapshots and the state to go on from have it.
+    var json: JSONValue {
+        var members: [JSONValue.Member] = []
+        func put(_ key: String, _ value: JSONValue?) { if let value { members.append(.init(key: key, value: value)) } }
+        put("run", .string(run))
+        switch start {
+        case .snapshot(let id): put("strong", .string("\(id)"))
+        case .random(let id): put("random_weights_of", .string("\(id)"))
+        }
+        put("weak", .array(weaks.map { .string("\($0)") }))
+        put("chooses_weak", .bool(choosesWeak))
+        put("data", .string("\(data)"))
+        put("evaluation", evaluation.map { .string("\($0)") })
+        put("dtype", dtype.map { .string($0.name) })
+        put("micro_batch_tokens", .unsigned(UInt64(microBatchTokens)))
+        put("save_interval", .unsigned(UInt64(saveInterval)))
+        put("plan", plan.value)
+        return .object(members)
+    }
+
+    /// What differs from `other`, key by key, for people.
+    func differences(from other: JSONValue) -> [String] {
+        func flat(_ value: JSONValue, _ prefix: String, _ out: inout [String: String]) {
+            for member in value.members ?? [] {
+                if member.value.members != nil { flat(member.value, prefix, &out) } else { out[prefix + member.key] = member.value.text }
+            }
+        }
+        var (mine, theirs) = ([String: String](), [String: String]())
+        flat(json, "", &mine)
+        flat(other, "", &theirs)
+        return Set(mine.keys).union(theirs.keys).sorted().filter { mine[$0] != theirs[$0] }
+            .map { "\($0) was \(theirs[$0] ?? "not given") and is \(mine[$0] ?? "not given")" }
+    }
+}

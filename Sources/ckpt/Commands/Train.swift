@@ -1,0 +1,162 @@
+import ArgumentParser
+import CheckpointStore
+import LanguageModel
+import TensorFormats
+import WeakTraining
+
+/// `ckpt train`
+struct Train: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        abstract: "Train a snapshot further, with a weak snapshot's logits mixed in.",
+        discussion: """
+            A model that is sure of its targets has no gradients left to learn from. Weak-driven learning (arXiv 2602.08222)
+            mixes an older snapshot's logits in: the loss is -ln softmax(lambda z_strong + (1 - lambda) z_weak)[y], and samples are
+            drawn by what the two are unsure of. Only the strong model is kept for use.
+
+            --data is a file of JSON lines, as "ckpt probe add" reads them, or a probe. The snapshots go to --run; a weak model that
+            is trained too goes to RUN.weak. --weak auto takes the best of the strong snapshot's run by gap value ("ckpt gap").
+            --weak A,B,... with --weak-branch frozen mixes each sample with the one of greatest gap. --preset sft trains plainly,
+            from a snapshot or, with --init, from random weights.
+
+            Stopped in any way, the same command goes on where it was, and the snapshots are the same byte for byte.
+
+            PRESETS
+            \(Preset.allCases.map { "  \($0.rawValue): \($0.summary)" }.joined(separator: "\n"))
+
+            \(ExitStatus.table)
+            """.flowing)
+
+    @Option(help: ArgumentHelp("The snapshot to train.", valueName: "ref"))
+    var strong: String?
+    @Option(name: .customLong("init"), help: ArgumentHelp("Begin with random weights for the config.json of this directory or snapshot.", valueName: "dir|ref"), completion: .directory)
+    var initial: String?
+    @Option(help: ArgumentHelp("The weak snapshot, several, or auto.", valueName: "ref|auto|a,b"))
+    var weak: String?
+    @Option(help: ArgumentHelp("What is trained on: a file or a probe.", valueName: "file|probe"), completion: .file(extensions: ["jsonl", "json"]))
+    var data: String
+    @Option(name: .customLong("run"), help: ArgumentHelp("The run to write (default: the strong snapshot's, with the preset behind it).", valueName: "name"))
+    var runName: String?
+    @OptionGroup(title: "Method") var recipe: RecipeArguments
+    @OptionGroup(title: "Length and rate") var plan: PlanArguments
+    @Option(help: ArgumentHelp("Steps from snapshot to snapshot (default: 100).", valueName: "n"))
+    var saveEvery: Int?
+    @Option(name: .customLong("eval"), help: ArgumentHelp("Evaluate each snapshot on this.", valueName: "file|probe"), completion: .file(extensions: ["jsonl", "json"]))
+    var evaluation: String?
+    @Option(help: ArgumentHelp("Of the snapshots: bf16, f16 or f32 (default: as the one it begins with).", valueName: "dtype"))
+    var dtype: String?
+    @Option(help: ArgumentHelp("Tokens that go through the models at once; more take more memory (default: 2048).", valueName: "tokens"))
+    var microBatchTokens: Int?
+    @Flag(help: "Keep less of the forward pass and compute it again: less memory, more time.")
+    var checkpointActivations = false
+    @Flag(help: "Go on with a training that another kind of processor began, though sums differ in their last bits.")
+    var allowInexactResume = false
+    @Option(help: ArgumentHelp("Threads (default: one for each processor). The snapshots do not depend on it.", valueName: "n"))
+    var threads: Int?
+    @Option(help: ArgumentHelp("Write a line of JSON for each step to this file too.", valueName: "file"), completion: .file())
+    var log: String?
+    @Option(help: ArgumentHelp("Write a page with the curves at each snapshot and at the end.", valueName: "file"), completion: .file(extensions: ["html"]))
+    var report: String?
+    @OptionGroup var options: StoreOptions
+
+    func validate() throws {
+        guard (strong == nil) != (initial == nil) else {
+            throw ValidationError("either --strong REF, a snapshot to train, or --init DIR, a configuration to begin anew with")
+        }
+        guard saveEvery ?? 1 > 0 else { throw ValidationError("--save-every is at least 1") }
+        guard microBatchTokens ?? 1 > 0 else { throw ValidationError("--micro-batch-tokens is at least 1") }
+        guard threads ?? 1 > 0 else { throw ValidationError("--threads is at least 1") }
+        guard dtype.map({ Train.dtypes[$0] != nil }) ?? true else { throw ValidationError("--dtype is bf16, f16 or f32") }
+        guard initial == nil || runName != nil else { throw ValidationError("--init needs --run: the name of what begins") }
+    }
+
+    private static let dtypes: [String: DType] = ["bf16": .bf16, "f16": .f16, "f32": .f32, "fp32": .f32, "fp16": .f16]
+
+    func run() throws {
+        do {
+            try train()
+        } catch let error as WeakTrainingError {
+            Console.endProgress()
+            throw error.code == .usage
+                ? ValidationError(error.reason + (error.hint.map { " (\($0))" } ?? ""))
+                : StoreError(.badInput, error.reason, hint: error.hint)
+        } catch let error as LanguageModelError {
+            throw StoreError(running: error, strong ?? initial ?? "")
+        }
+    }
+
+    private func train() throws {
+        let store = try options.open()
+        let recipe = try recipe.recipe(initial == nil && weak != nil ? .wmss : .sft)
+        let plan = try plan.plan(recipe)
+        let weakRefs = weak.map { $0.split(separator: ",", omittingEmptySubsequences: true).map(String.init) } ?? []
+        try recipe.check(weaks: weakRefs)
+        let source = strong ?? initial!
+        let data = try SampleSource.probe(data, tokenizer: source, store)
+        let limits = ScoringLimits(maxLength: plan.maximumLength, threads: threads)
+        let probe = try EntropyRunner.probe(store, "\(data)", limits)
+        let evaluation = try evaluation.map { try SampleSource.probe($0, tokenizer: source, store) }
+
+        var start: TrainingSettings.Start
+        var files: Sidecars?
+        var run = runName
+        if let strong {
+            let step = try store.steps(of: strong)[0]
+            start = .snapshot(step.id)
+            run = run ?? "\(step.run)-\(recipe.preset.rawValue)"
+        } else {
+            let found = try ProbeTokenizer.files(source, store).0
+            guard let config = try found.contents("config.json") else {
+                throw StoreError(.badInput, "\(source): no config.json", hint: "--init DIR, with a model's config.json and tokenizer.json")
+            }
+            start = .random(ContentID.hash(of: config))
+            files = found
+        }
+        let isAutomatic = weakRefs == ["auto"]
+        var settings = TrainingSettings(
+            run: run!, plan: plan, start: start, choosesWeak: isAutomatic, data: data, evaluation: evaluation,
+            dtype: dtype.flatMap { Train.dtypes[$0] }, microBatchTokens: microBatchTokens ?? 2048, saveInterval: saveEvery ?? 100)
+        if !isAutomatic { settings.weaks = try weakRefs.map { ref throws(StoreError) in try store.snapshot(ref).id } }
+        var trainerOptions = Trainer.Options()
+        if let threads { trainerOptions.threads = threads }
+        trainerOptions.checkpointsActivations = checkpointActivations
+        trainerOptions.allowsInexactResume = allowInexactResume
+        trainerOptions.logPath = log
+        let console = TrainingConsole(settings, isJSON: options.json)
+        let evaluator = try evaluation.map { id in try SnapshotEvaluator(store, "\(id)", limits) }
+        let reportPath = report
+        var trainer: Trainer?
+        let host = TrainerHost(
+            entropies: { id in
+                try EntropyRunner.evaluate(store, "\(id)", probe, limits).outputs().map(\.entropy)
+            },
+            chooseWeak: { id in try Train.chooseWeak(store, strong: id, probe, limits) },
+            evaluate: { directory in try evaluator?.figures(directory) ?? [] },
+            stepped: console.stepped,
+            saved: { saved in
+                console.saved(saved)
+                if let trainer, let reportPath { try? TrainingReport.write(trainer, settings, to: reportPath) }
+            },
+            began: console.began, isStopped: { Interrupt.isRequested })
+        let made = try Trainer(store, settings, files: files, trainerOptions, host)
+        trainer = made
+        console.resumes(from: made.stepsDone)
+        defer { Console.endProgress() }
+        try made.train()
+        Console.endProgress()
+        if let reportPath { try TrainingReport.write(made, settings, to: reportPath) }
+        console.finished(try store.history(of: settings.run))
+    }
+
+    /// The best weak snapshot of the runs that the strong one stands in, of those before it.
+    private static func chooseWeak(
+        _ store: Store, strong: ContentID, _ probe: ScoredProbe, _ limits: ScoringLimits
+    ) throws(StoreError) -> ContentID {
+        let step = try store.steps(of: "\(strong)")[0]
+        let ranking = try GapRanking(
+            store, strong: "\(step.run)@\(step.step)", run: step.run, beforeStep: step.step, probe, limits, GapValue.Settings())
+        Console.endProgress()
+        Console.error(ranking.table)
+        guard let best = ranking.gap.best else { throw ranking.refusal(step.run, strong: "\(step.run)@\(step.step)") }
+        return ranking.history[best].id
+    }
+}
