@@ -101,7 +101,8 @@ let package = Package(
             dependencies: ["LanguageModel", "CheckpointStore", "TensorFormats", "BlockCodec", "CKernels", "TestSupport"],
             swiftSettings: settings),
         .testTarget(
-            name: "WeakTrainingTests", dependencies: ["WeakTraining", "LanguageModel", "TestSupport"],
+            name: "WeakTrainingTests",
+            dependencies: ["WeakTraining", "LanguageModel", "CheckpointStore", "TensorFormats", "TestSupport"],
             swiftSettings: settings),
         .testTarget(name: "ckptTests", dependencies: ["ckpt", "TestSupport"], swiftSettings: settings),
     ]

@@ -23,6 +23,8 @@ public struct IngestOptions: Sendable {
     public var replaces = false
     /// Read sources even when path, size, times and inode say they are unchanged.
     public var rehashes = false
+    /// What the history says they came from; nil: their path. With one the files are not known again by their path.
+    package var origin: String?
 
     public init() {}
 }

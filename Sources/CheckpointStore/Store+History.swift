@@ -153,6 +153,9 @@ extension Store {
                         _ = try makeImage(of: head.record.snapshot)
                     }
                 }
+                for run in Set(steps.map(\.run)) where try read({ transaction, tables in try transaction.head(tables, of: run) }) == nil {
+                    try TrainingArea.remove(self, run: run)
+                }
                 return steps
             }
         }

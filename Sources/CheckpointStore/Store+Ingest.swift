@@ -270,7 +270,7 @@ private struct Ingestion {
         let parent = try parent(transaction, tables)
         let leftOut = options.keepsOptimizer ? [] : source.files.filter { $0.part == .optimizer }
         let step = StepRecord(
-            snapshot: id, parent: parent, ingested: FileSystem.now(), source: source.path,
+            snapshot: id, parent: parent, ingested: FileSystem.now(), source: options.origin ?? source.path,
             leftOutFiles: UInt32(leftOut.count), leftOutBytes: leftOut.reduce(0) { $0 + $1.status.size })
         try transaction.putRecord(tables, .step, StepKey.encode(run: run, step: self.step), step.encoded)
         // The snapshot that stood here loses the use that this step had of it.
@@ -290,7 +290,7 @@ private struct Ingestion {
         _ id: ContentID, started: Int64, _ transaction: borrowing WriteTransaction, _ tables: Tables
     ) throws {
         let key = SourceRecord.key(source.path)
-        guard SourceRecord.isSettled(source, before: started) else {
+        guard options.origin == nil, SourceRecord.isSettled(source, before: started) else {
             try transaction.delete(tables[.source], key)
             return
         }

@@ -30,6 +30,8 @@ public struct StoreStats: Sendable {
     public var imageBytes: UInt64
     /// Bytes the store directory takes on disk, images and free pages included.
     public var storeBytes: UInt64
+    /// Of what trainings keep to go on from.
+    public var trainingBytes: UInt64
     /// By the id of the codec.
     public var codecs: [UInt8: CodecShare]
     /// By name.
@@ -51,7 +53,7 @@ extension Store {
         try throwingStoreErrors {
             var stats = StoreStats(
                 snapshots: 0, runs: 0, rawBytes: 0, uniqueBytes: 0, packedBytes: 0, blocks: 0, tensors: 0,
-                imageBytes: 0, storeBytes: 0, codecs: [:], byRun: [], hiddenBlocks: 0, hiddenBytes: 0, probes: 0,
+                imageBytes: 0, storeBytes: 0, trainingBytes: 0, codecs: [:], byRun: [], hiddenBlocks: 0, hiddenBytes: 0, probes: 0,
                 probeBytes: 0, entropyRecords: 0, entropyBytes: 0)
             try readRecords { transaction, tables in
                 stats.tensors = try transaction.count(tables[.tensor])
@@ -61,6 +63,7 @@ extension Store {
             }
             stats.imageBytes = Store.allocatedBytes(path + "/images")
             stats.storeBytes = Store.allocatedBytes(path)
+            stats.trainingBytes = Store.allocatedBytes(path + "/training")
             return stats
         }
     }

@@ -63,13 +63,9 @@ public final class TrainingArea: Sendable {
         try throwingStoreErrors { try FileSystem.removeTree(path + "/staging") }
     }
 
-    /// Bytes of all areas of a store, as they are allocated on disk.
-    static func bytes(_ store: String) -> UInt64 {
-        func size(_ path: String) -> UInt64 {
-            guard let status = FileSystem.status(path) else { return 0 }
-            guard status.isDirectory else { return status.size }
-            return ((try? FileSystem.list(path)) ?? []).reduce(0) { $0 + size(path + "/" + $1) }
-        }
-        return size(store + "/training")
+    /// Removes the area of a run that has no snapshots any more, unless a process is training it.
+    static func remove(_ store: Store, run: String) throws(StoreError) {
+        guard FileSystem.status("\(store.path)/training/\(run)") != nil, let area = try? TrainingArea(store, run: run) else { return }
+        try throwingStoreErrors { try FileSystem.removeTree(area.path) }
     }
 }

@@ -32,6 +32,8 @@ struct ResumeState {
             }
         }
         var metadata = [("format", ResumeState.format), ("kernels", kernels), ("settings", settings), ("progress", progress)]
+        // In the order in which they are read.
+        tensors.sort { $0.name < $1.name }
         metadata.append(("checksum", ResumeState.checksum(metadata.map(\.1), tensors.map { UnsafeRawBufferPointer($0.values) }, team)))
         try SafetensorsFile.write(tensors, metadata: metadata, to: path)
     }
@@ -108,7 +110,7 @@ struct ResumeState {
                 }
             }
             let texts = ["format", "kernels", "settings", "progress"].map { metadata[$0] ?? "" }
-            let whole = try file.tensors.map { tensor throws(StoreError) in
+            let whole = try file.tensors.sorted { $0.name < $1.name }.map { tensor throws(StoreError) in
                 try bytes(tensor.name, count: Int(tensor.shape.first ?? 0))
             }
             guard ResumeState.checksum(texts, whole, team) == metadata["checksum"] else { throw damaged("its checksum does not fit") }

@@ -373,7 +373,7 @@ public final class Trainer {
         try DurableFile.write(Array((note.json.text + "\n").utf8), to: "\(directory)/\(TrainingNote.fileName)")
         var options = IngestOptions()
         (options.run, options.step, options.parent) = (run, UInt64(progress.step), parent.map { "\($0)" })
-        options.rehashes = true
+        (options.rehashes, options.origin) = (true, "ckpt train")
         guard let result = try store.ingest(directory, options: options).first else {
             throw StoreError(.failed, "\(run)@\(progress.step): nothing was taken in")
         }

@@ -30,7 +30,7 @@ struct TrainingNote {
             "round_strong": strong.isEmpty ? nil : .string(strong), "round_weak": .array(weaks.map { .string($0) }),
             "share": share.map { .double($0) },
             "metrics": .object(metrics.map { .init(key: $0.name, value: .double($0.value)) }),
-            "settings": settings.json,
+            "settings": settings.nameless,
         ])
     }
 }

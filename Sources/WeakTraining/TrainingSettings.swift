@@ -47,11 +47,15 @@ public struct TrainingSettings: Sendable, Equatable {
         self.saveInterval = saveInterval
     }
 
-    /// As snapshots and the state to go on from have it.
-    var json: JSONValue {
+    /// As the state to go on from has it.
+    var json: JSONValue { .object([.init(key: "run", value: .string(run))] + members) }
+
+    /// As snapshots have it: under which name a run stands is no part of them.
+    var nameless: JSONValue { .object(members) }
+
+    private var members: [JSONValue.Member] {
         var members: [JSONValue.Member] = []
         func put(_ key: String, _ value: JSONValue?) { if let value { members.append(.init(key: key, value: value)) } }
-        put("run", .string(run))
         switch start {
         case .snapshot(let id): put("strong", .string("\(id)"))
         case .random(let id): put("random_weights_of", .string("\(id)"))
@@ -64,7 +68,7 @@ public struct TrainingSettings: Sendable, Equatable {
         put("micro_batch_tokens", .unsigned(UInt64(microBatchTokens)))
         put("save_interval", .unsigned(UInt64(saveInterval)))
         put("plan", plan.value)
-        return .object(members)
+        return members
     }
 
     /// What differs from `other`, key by key, for people.

@@ -34,6 +34,9 @@ struct Stats: ParsableCommand {
             table.add(["entropies", Format.bytes(stats.entropyBytes), Format.count(stats.entropyRecords, "entropy record")])
         }
         table.add(["images", Format.bytes(stats.imageBytes), "plain files of heads and pins"])
+        if stats.trainingBytes > 0 {
+            table.add(["training", Format.bytes(stats.trainingBytes), "what trainings go on from; goes with the last snapshot of their run"])
+        }
         table.add(["on disk", Format.bytes(stats.storeBytes), "all of the store directory"])
         Console.print(String(table.text(width: Console.width).drop { $0 == "\n" }))
         if !stats.byRun.isEmpty { Console.print("\n" + runs(stats)) }
@@ -69,7 +72,7 @@ struct Stats: ParsableCommand {
         [
             "snapshots": .int(stats.snapshots), "runs": .int(stats.runs), "raw_bytes": .unsigned(stats.rawBytes),
             "unique_bytes": .unsigned(stats.uniqueBytes), "packed_bytes": .unsigned(stats.packedBytes),
-            "image_bytes": .unsigned(stats.imageBytes), "store_bytes": .unsigned(stats.storeBytes),
+            "image_bytes": .unsigned(stats.imageBytes), "store_bytes": .unsigned(stats.storeBytes), "training_bytes": .unsigned(stats.trainingBytes),
             "blocks": .int(stats.blocks), "tensors": .int(stats.tensors),
             "codecs": .array(
                 stats.codecs.sorted { $0.key < $1.key }.map { codec, share in

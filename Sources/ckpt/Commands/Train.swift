@@ -127,7 +127,8 @@ struct Train: ParsableCommand {
         var trainer: Trainer?
         let host = TrainerHost(
             entropies: { id in
-                try EntropyRunner.evaluate(store, "\(id)", probe, limits).outputs().map(\.entropy)
+                let step = try store.steps(of: "\(id)")[0]
+                return try EntropyRunner.evaluate(store, "\(step.run)@\(step.step)", probe, limits).outputs().map(\.entropy)
             },
             chooseWeak: { id in try Train.chooseWeak(store, strong: id, probe, limits) },
             evaluate: { directory in try evaluator?.figures(directory) ?? [] },

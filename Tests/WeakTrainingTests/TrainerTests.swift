@@ -1,0 +1,216 @@
+import CheckpointStore
+import Foundation
+import LanguageModel
+import TensorFormats
+import TestSupport
+import Testing
+
+@testable import WeakTraining
+
+@Suite struct TrainerTests {
+    @Test(arguments: Preset.allCases)
+    func `every preset trains and writes its run`(preset: Preset) throws {
+        let playground = try TrainingPlayground()
+        let settings = try playground.settings(preset)
+        let steps = try playground.train(settings)
+        #expect(steps.count == 6 * settings.plan.recipe.stepFactor)
+        let history = try playground.store.history(of: "t")
+        #expect(history.map(\.step) == Array(stride(from: 2, through: UInt64(steps.count), by: 2)))
+        #expect(history[0].parent == (try playground.id("m@3")) && history[0].source == "ckpt train")
+        #expect(Set(history.map(\.id)).count == history.count)
+        let isJoint = settings.plan.recipe.weakBranch == .joint
+        #expect(((try? playground.ids("t.weak")) != nil) == isJoint)
+        #expect(steps.allSatisfy { $0.gradientNorms.count == (isJoint ? 2 : 1) && $0.figures.loss.isFinite })
+        if isJoint { #expect(try playground.store.history(of: "t.weak")[0].parent == playground.id("m@1")) }
+        #expect(try playground.store.verifyIsClean())
+    }
+
+    @Test func `a run teaches what it is given`() throws {
+        let playground = try TrainingPlayground()
+        let steps = try playground.train(try playground.settings(.sft, steps: 60, saveInterval: 60, rate: 2e-2))
+        func mean(_ step: TrainedStep) -> Double { step.figures.loss / Double(step.figures.tokens) }
+        #expect(mean(steps[59]) < mean(steps[0]) / 3)
+    }
+
+    @Test(arguments: [1, 2, 3, 5], [Preset.wmss, .sft, .frozenWeak, .shuffledWeak, .matchedTemperature])
+    func `stopped anywhere it goes on to the same snapshots`(stride: Int, preset: Preset) throws {
+        let playground = try TrainingPlayground()
+        try playground.train(playground.settings(preset, run: "whole", rounds: 2))
+        // Other threads each time: they decide nothing.
+        try playground.trainWithStops(playground.settings(preset, run: "cut", rounds: 2), every: stride) { $0 % 3 + 1 }
+        #expect(try playground.ids("cut") == playground.ids("whole"))
+        if preset == .wmss { #expect(try playground.ids("cut.weak") == playground.ids("whole.weak")) }
+        let log = TrainingLog.lines(playground.directory.path + "/store/training/cut/log.jsonl")
+        #expect(log.compactMap { $0["loss"] == nil ? nil : $0["step"]?.unsigned } == Array(1...12))
+    }
+
+    @Test func `recomputed layers and other threads give the same snapshots`() throws {
+        let playground = try TrainingPlayground()
+        try playground.train(playground.settings(run: "a"), threads: 1)
+        try playground.train(playground.settings(run: "b"), threads: 3)
+        try playground.train(playground.settings(run: "c")) { $0.checkpointsActivations = true }
+        #expect(try playground.ids("a") == playground.ids("b") && playground.ids("a") == playground.ids("c"))
+    }
+
+    @Test func `random weights begin a history, and the seed decides them`() throws {
+        let playground = try TrainingPlayground()
+        func begun(_ run: String, seed: UInt64) throws -> [ContentID] {
+            var settings = try playground.settings(.sft, run: run, steps: 4, seed: seed)
+            settings.start = .random(ContentID.hash(of: []))
+            try playground.train(settings)
+            #expect(try playground.store.history(of: run).map(\.step) == [0, 2, 4])
+            return try playground.ids(run)
+        }
+        let first = try begun("a", seed: 1)
+        #expect(try begun("b", seed: 1) == first)
+        #expect(try begun("c", seed: 2)[0] != first[0])
+    }
+
+    @Test func `a round's weak is the strong of the one before`() throws {
+        let playground = try TrainingPlayground()
+        try playground.train(playground.settings(rounds: 2, steps: 2))
+        let notes = try playground.notes("t")
+        #expect(notes[0]["round_strong"]?.string == "\(try playground.id("m@3"))")
+        #expect(notes[0]["round_weak"]?.array?.map(\.string) == ["\(try playground.id("m@1"))"])
+        #expect(notes[1]["round_strong"]?.string == "\(try playground.id("t@2"))")
+        #expect(notes[1]["round_weak"]?.array?.map(\.string) == ["\(try playground.id("m@3"))"])
+        #expect(try playground.store.history(of: "t.weak")[1].parent == playground.id("m@3"))
+    }
+
+    @Test func `a chosen weak is asked for each round`() throws {
+        let playground = try TrainingPlayground()
+        var settings = try playground.settings(rounds: 2, steps: 2, weaks: [])
+        settings.choosesWeak = true
+        try playground.train(settings)
+        for note in try playground.notes("t") { #expect(note["round_weak"]?.array?.map(\.string) == ["\(try playground.id("m@2"))"]) }
+    }
+
+    @Test func `each sample is mixed with the weak of greatest gap`() throws {
+        #expect(
+            try Trainer.choices(ids: ["a", "b", "c"], strong: [1, 1, 1], weaks: [[2, 1.5, 1], [1.5, 2, 1]]) == [0, 1, 1])
+        #expect(throws: WeakTrainingError.self) { try Trainer.choices(ids: ["a"], strong: [.nan], weaks: [[1], [1]]) }
+        let playground = try TrainingPlayground()
+        let steps = try playground.train(playground.settings(.frozenWeak, weaks: ["m@1", "m@2"]))
+        #expect(steps.count == 6)
+    }
+
+    @Test func `a note says how a snapshot was made, and the files that describe the model are taken over`() throws {
+        let playground = try TrainingPlayground()
+        var settings = try playground.settings(steps: 2)
+        settings.evaluation = playground.data
+        try playground.train(settings, evaluate: true)
+        let note = try playground.notes("t")[0]
+        #expect(note["metrics"]?["nll"]?.double == 1.25)
+        #expect(note["settings"]?["plan"]?["lambda"]?.double == 0.5 && note["settings"]?["run"] == nil)
+        #expect(note["settings"]?["data"]?.string == "\(playground.data)")
+        let sidecars = try playground.store.sidecars("t")
+        #expect(try sidecars.contents("generation_config.json") != nil && sidecars.contents("config.json") != nil)
+        #expect(try sidecars.contents("trainer_state.txt") == nil)
+    }
+
+    @Test(arguments: [(DType.bf16, "bfloat16"), (.f16, "float16"), (.f32, "float32")])
+    func `snapshots have the dtype that is asked for, and their configuration says so`(dtype: DType, name: String) throws {
+        let playground = try TrainingPlayground()
+        let path = playground.directory.path + "/m/checkpoint-3"
+        let text = String(decoding: try FileTree.bytes(path + "/config.json"), as: UTF8.self)
+        try FileTree.write(text.replacing("{\"model_type\"", with: "{\"dtype\": \"float64\", \"model_type\""), to: path + "/config.json")
+        var options = IngestOptions()
+        (options.run, options.step) = ("m", 4)
+        try playground.store.ingest(path, options: options)
+        var settings = try playground.settings(.sft, steps: 2)
+        settings.start = .snapshot(try playground.id("m@4"))
+        settings.dtype = dtype
+        try playground.train(settings)
+        let contents = try playground.store.contents("t")
+        #expect(contents.tensors.allSatisfy { $0.dtype == dtype })
+        let config = try JSONValue.parse(contents.sidecars.contents("config.json")!, path: "config.json")
+        #expect(config["dtype"]?.string == name)
+        #expect(try LanguageModel(contents, longest: 8).logits([1, 2, 3]).allSatisfy(\.isFinite))
+    }
+
+    @Test func `other settings are refused with what differs, and change nothing`() throws {
+        let playground = try TrainingPlayground()
+        try playground.train(playground.settings())
+        let before = try playground.ids("t")
+        var other = try playground.settings(seed: 4)
+        other.saveInterval = 3
+        let error = #expect(throws: StoreError.self) { try playground.train(other) }
+        #expect(error?.code == .conflict && "\(error!)".contains("save_interval was 2 and is 3; seed was 3 and is 4"))
+        #expect(try playground.ids("t") == before)
+        // A finished one has nothing left to do.
+        #expect(try playground.train(playground.settings()).isEmpty)
+        #expect(throws: StoreError.self) { try playground.train(playground.settings(run: "m")) }
+    }
+
+    @Test func `a damaged state is named, whichever byte it is`() throws {
+        let playground = try TrainingPlayground()
+        let settings = try playground.settings(.sft, steps: 4)
+        #expect(throws: StoreError.self) { try playground.train(settings, stopAfter: 1) }
+        let path = playground.directory.path + "/store/training/t/state"
+        let bytes = try FileTree.bytes(path)
+        for place in stride(from: 0, to: bytes.count, by: max(1, bytes.count / 97)) {
+            var broken = bytes
+            broken[place] ^= 0x10
+            try FileTree.write(broken, to: path)
+            #expect(throws: (any Error).self, "byte \(place)") { try playground.train(settings) }
+        }
+        try FileTree.write(Array(bytes.prefix(bytes.count / 2)), to: path)
+        #expect(throws: StoreError.self) { try playground.train(settings) }
+        #expect((try? playground.ids("t")) == nil)
+        try FileTree.write(bytes, to: path)
+        #expect(try playground.train(settings).count == 3)
+    }
+
+    @Test func `a loss that is no number ends the training, and the snapshots stay`() throws {
+        let playground = try TrainingPlayground()
+        let error = #expect(throws: WeakTrainingError.self) {
+            try playground.train(playground.settings(.sft, steps: 40, saveInterval: 1, rate: 1e30))
+        }
+        #expect("\(error!)".contains("no number"))
+        #expect(try !playground.ids("t").isEmpty)
+        #expect(try playground.store.verifyIsClean())
+    }
+
+    @Test func `one process trains a run at a time`() throws {
+        let playground = try TrainingPlayground()
+        let area = try TrainingArea(playground.store, run: "t")
+        let error = #expect(throws: StoreError.self) { try playground.train(playground.settings()) }
+        #expect(error?.code == .locked)
+        withExtendedLifetime(area) {}
+        for name in ["..", ".", "a/b", ""] { #expect(throws: StoreError.self) { try TrainingArea(playground.store, run: name) } }
+    }
+
+    @Test func `what training keeps goes with the last snapshot of its run`() throws {
+        let playground = try TrainingPlayground()
+        try playground.train(playground.settings(.sft, steps: 2))
+        #expect(TrainingArea.exists(playground.store, run: "t"))
+        #expect(try playground.store.stats().trainingBytes > 0)
+        try playground.store.remove("t")
+        #expect(!TrainingArea.exists(playground.store, run: "t"))
+    }
+
+    @Test func `bf16 is rounded to the nearest, of two the even`() {
+        for (value, word) in [
+            (1.0 as Float, 0x3F80 as UInt16), (1.00390625, 0x3F80), (1.01171875, 0x3F82), (1.0039064, 0x3F81), (-2, 0xC000), (0, 0),
+            (.infinity, 0x7F80), (.greatestFiniteMagnitude, 0x7F80), (-0.0, 0x8000),
+        ] {
+            #expect(Narrowing.bf16(value) == word, "\(value)")
+        }
+        #expect(Float(bitPattern: UInt32(Narrowing.bf16(.nan)) << 16).isNaN)
+        #expect(Float(bitPattern: UInt32(Narrowing.bf16(Float(bitPattern: 0x7F80_0001))) << 16).isNaN)
+    }
+}
+
+extension TrainingPlayground {
+    /// The notes of a run's snapshots.
+    func notes(_ run: String) throws -> [JSONValue] {
+        try store.history(of: run).map { entry in
+            let bytes = try #require(try store.sidecars("\(entry.id)").contents("ckpt_training.json"))
+            return try JSONValue.parse(bytes, path: "note")
+        }
+    }
+}
+
+extension Store {
+    func verifyIsClean() throws -> Bool { try Store.verify(path, depth: .full).problems.isEmpty }
+}
