@@ -9,11 +9,17 @@ final class FrozenRun {
     private let team: ThreadTeam
     private let passes: [ForwardPass]
     private let hiddenBuffer = FloatBuffer()
+    /// Tokens that a thread takes at once, a sequence at least.
+    private let batchTokens: Int
     private let failure = Mutex<LanguageModelError?>(nil)
 
-    init(_ model: LanguageModel, _ team: ThreadTeam) throws(LanguageModelError) {
+    /// - Parameter bytes: memory it may take, as far as batches of 256 to 1,024 tokens allow: larger ones are quicker.
+    init(_ model: LanguageModel, _ team: ThreadTeam, bytes: Int) throws(LanguageModelError) {
         self.model = model
         self.team = team
+        let architecture = model.architecture
+        let perToken = 4 * (architecture.width + architecture.projections + architecture.chunkColumns)
+        batchTokens = min(ForwardPass.chunkRows, max(256, bytes / team.count / perToken))
         var passes: [ForwardPass] = []
         for _ in 0..<team.count { passes.append(try ForwardPass(model.contents)) }
         self.passes = passes
@@ -21,8 +27,7 @@ final class FrozenRun {
 
     /// The last norm's output for the scored rows of sequences `range` of a batch, (rows, D). `scored` is in the batch's order.
     func run(_ batch: Batch, _ range: Range<Int>, _ scored: ArraySlice<Int>) throws(LanguageModelError) -> Matrix {
-        let architecture = model.architecture
-        let hidden = hiddenBuffer.matrix(scored.count, architecture.width)
+        let hidden = hiddenBuffer.matrix(scored.count, model.architecture.width)
         let sequences = batch.sequences[range]
         let (first, last) = (sequences.first?.lowerBound ?? 0, sequences.last?.upperBound ?? 0)
         team.run { thread in
@@ -32,24 +37,38 @@ final class FrozenRun {
                 let middle = ($0.lowerBound + $0.upperBound) / 2
                 return middle >= share(thread) && (middle < share(thread + 1) || thread + 1 == team.count)
             }
-            guard let start = mine.first?.lowerBound, let end = mine.last?.upperBound else { return }
             do {
-                var part = Batch()
-                for sequence in mine { part.append(batch.tokens[sequence]) }
-                try model.run(part, passes[thread])
-                let rows = scored.indices.filter { scored[$0] >= start && scored[$0] < end }
-                guard let firstRow = rows.first else { return }
-                let out = hidden[rows: firstRow - scored.startIndex..<firstRow - scored.startIndex + rows.count]
-                for (index, row) in rows.enumerated() {
-                    out.row(index).update(from: passes[thread].stream.row(scored[row] - start), count: architecture.width)
+                var next = mine.startIndex
+                while next < mine.endIndex {
+                    let start = mine[next].lowerBound
+                    var part = Batch()
+                    repeat {
+                        part.append(batch.tokens[mine[next]])
+                        next += 1
+                    } while next < mine.endIndex && mine[next].upperBound - start <= batchTokens
+                    try run(part, at: start, passes[thread], scored, hidden)
                 }
-                architecture.finish(out, passes[thread], into: out)
             } catch {
                 failure.withLock { $0 = error as? LanguageModelError ?? LanguageModelError(.failed, "\(error)") }
             }
         }
         try check()
         return hidden
+    }
+
+    /// Runs sequences that begin at `start` of the whole batch, and leaves their rows of `scored` in `hidden`.
+    private func run(
+        _ part: Batch, at start: Int, _ pass: ForwardPass, _ scored: ArraySlice<Int>, _ hidden: Matrix
+    ) throws(LanguageModelError) {
+        try model.run(part, pass)
+        let end = start + part.tokens.count
+        let rows = scored.indices.filter { scored[$0] >= start && scored[$0] < end }
+        guard let firstRow = rows.first else { return }
+        let out = hidden[rows: firstRow - scored.startIndex..<firstRow - scored.startIndex + rows.count]
+        for (index, row) in rows.enumerated() {
+            out.row(index).update(from: pass.stream.row(scored[row] - start), count: out.columns)
+        }
+        model.architecture.finish(out, pass, into: out)
     }
 
     /// out (rows, V) = the logits of rows of what `run` returned.

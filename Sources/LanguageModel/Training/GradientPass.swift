@@ -70,7 +70,9 @@ public final class GradientPass {
         case .frozen(let models):
             self.weak = nil
             var runs: [FrozenRun] = []
-            for model in models { runs.append(try FrozenRun(model, team)) }
+            // A twenty-fifth of what weights, gradients and moments take.
+            let bytes = 16 * strong.weightCount / 25
+            for model in models { runs.append(try FrozenRun(model, team, bytes: bytes / models.count)) }
             frozen = runs
             sizes += models.map(\.vocabularySize)
         }
@@ -130,8 +132,11 @@ public final class GradientPass {
         }
     }
 
-    /// Rows whose logits are held at one time: 64 MiB of them.
-    private static func chunkRows(_ vocabulary: Int) -> Int { min(512, max(64, (1 << 24) / vocabulary)) }
+    /// Rows whose logits are held at one time: 64 MiB of them, the weak model's too.
+    private var chunkRows: Int {
+        let most = min(512, max(64, (1 << 24) / strong.model.vocabularySize))
+        return weak == nil && frozen.isEmpty ? most : most / 2
+    }
 
     /// - Parameter share: the weight of a token in the gradient; nil: there is none.
     private func run(
@@ -168,7 +173,7 @@ public final class GradientPass {
         var figures = LossFigures()
         for group in groups {
             let frozenHidden = try frozen.isEmpty ? nil : frozen[group.weak].run(batch, group.sequences, scored.rows[group.rows])
-            for rows in Parts.of(group.rows, atMost: GradientPass.chunkRows(strong.model.vocabularySize)) {
+            for rows in Parts.of(group.rows, atMost: chunkRows) {
                 let hidden = lastRows(strong, scored, rows, scratch: 5)
                 let logits = logitBuffer.matrix(rows.count, strong.model.vocabularySize)
                 pass.product.multiply(hidden.normed, head(strong).value, into: logits)
