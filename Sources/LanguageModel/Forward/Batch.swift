@@ -5,9 +5,10 @@ struct Batch {
     /// The place of each token in its sequence.
     private(set) var positions: [Int] = []
 
-    mutating func append(_ sequence: some Collection<Int32>) {
+    /// - Parameter start: tokens of the sequence that were run before, and whose keys and values are kept.
+    mutating func append(_ sequence: some Collection<Int32>, from start: Int = 0) {
         sequences.append(tokens.count..<(tokens.count + sequence.count))
         tokens.append(contentsOf: sequence)
-        positions.append(contentsOf: 0..<sequence.count)
+        positions.append(contentsOf: start..<start + sequence.count)
     }
 }
