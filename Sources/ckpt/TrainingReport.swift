@@ -1,5 +1,0 @@
-import TensorFormats
-struct TrainingReport {
-    init(title: String, facts: [(String, String)], log: [JSONValue]) {}
-    var html: String { "" }
-}
