@@ -103,6 +103,6 @@ let package = Package(
         .testTarget(
             name: "WeakTrainingTests", dependencies: ["WeakTraining", "LanguageModel", "TestSupport"],
             swiftSettings: settings),
-        .testTarget(name: "ckptTests", dependencies: ["ckpt", "TestSupport"], swiftSettings: settings),
+        .testTarget(name: "ckptTests", dependencies: ["ckpt", "TensorFormats", "TestSupport"], swiftSettings: settings),
     ]
 )
