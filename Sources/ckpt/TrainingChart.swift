@@ -76,31 +76,40 @@ struct TrainingChart {
         let (left, right, top, bottom) = (TrainingChart.left, TrainingChart.right, TrainingChart.top, TrainingChart.bottom)
         let steps = TrainingChart.range(lines.flatMap { $0.points.map(\.step) })
         let values = TrainingChart.range(lines.flatMap { $0.points.map(\.value) })
-        func x(_ step: Double) -> Double { left + (step - steps.lowerBound) / (steps.upperBound - steps.lowerBound) * (right - left) }
+        func x(_ step: Double) -> Double {
+            left + (step - steps.lowerBound) / (steps.upperBound - steps.lowerBound) * (right - left)
+        }
         func y(_ value: Double) -> Double {
             bottom - (value - values.lowerBound) / (values.upperBound - values.lowerBound) * (bottom - top)
         }
         func place(_ number: Double) -> String { Format.fixed(number, 1) }
-        var out = "<svg xmlns=\"http://www.w3.org/2000/svg\" class=\"chart\" viewBox=\"0 0 \(place(width)) \(place(height))\" role=\"img\""
-        out += " aria-label=\"\(title.escapedForHTML)\">\n"
+        func across(_ kind: String, _ y: Double) -> String {
+            "<line class=\"\(kind)\" x1=\"\(place(left))\" x2=\"\(place(right))\" y1=\"\(place(y))\" y2=\"\(place(y))\"/>\n"
+        }
+        func text(_ x: Double, _ y: Double, _ anchor: String, _ text: String) -> String {
+            "<text x=\"\(place(x))\" y=\"\(place(y))\" text-anchor=\"\(anchor)\">\(text)</text>\n"
+        }
+        var out = "<svg xmlns=\"http://www.w3.org/2000/svg\" class=\"chart\" viewBox=\"0 0 \(place(width)) \(place(height))\""
+        out += " role=\"img\" aria-label=\"\(title.escapedForHTML)\">\n"
         for value in TrainingChart.ticks(values) {
-            out += "<line class=\"grid\" x1=\"\(place(left))\" x2=\"\(place(right))\" y1=\"\(place(y(value)))\" y2=\"\(place(y(value)))\"/>"
-            out += "<text x=\"\(place(left - 6))\" y=\"\(place(y(value) + 4))\" text-anchor=\"end\">\(Format.significant(value))</text>\n"
+            out += across("grid", y(value)) + text(left - 6, y(value) + 4, "end", Format.significant(value))
         }
         for step in TrainingChart.ticks(steps) where step == step.rounded() {
-            out += "<line class=\"axis\" x1=\"\(place(x(step)))\" x2=\"\(place(x(step)))\" y1=\"\(place(bottom))\" y2=\"\(place(bottom + 4))\"/>"
-            out += "<text x=\"\(place(x(step)))\" y=\"\(place(bottom + 18))\" text-anchor=\"middle\">\(Format.fixed(step, 0))</text>\n"
+            out += "<line class=\"axis\" x1=\"\(place(x(step)))\" x2=\"\(place(x(step)))\""
+            out += " y1=\"\(place(bottom))\" y2=\"\(place(bottom + 4))\"/>"
+            out += text(x(step), bottom + 18, "middle", Format.fixed(step, 0))
         }
-        out += "<line class=\"axis\" x1=\"\(place(left))\" x2=\"\(place(right))\" y1=\"\(place(bottom))\" y2=\"\(place(bottom))\"/>\n"
+        out += across("axis", bottom)
         for (index, line) in lines.enumerated() {
             func polyline(_ points: [(step: Double, value: Double)], _ kind: String, _ more: String = "") {
-                let text = points.map { "\(place(x($0.step))),\(place(y($0.value)))" }.joined(separator: " ")
-                out += "<polyline class=\"\(kind) line\(index)\"\(more) points=\"\(text)\"/>\n"
+                let places = points.map { "\(place(x($0.step))),\(place(y($0.value)))" }.joined(separator: " ")
+                out += "<polyline class=\"\(kind) line\(index)\"\(more) points=\"\(places)\"/>\n"
             }
             let shown = TrainingChart.thinned(line.points)
             let isSmoothed = line.points.count >= TrainingChart.pointsToSmooth
             let numbers = shown.map { "\(Format.fixed($0.step, 0)) \(Format.significant($0.value))" }.joined(separator: ",")
-            polyline(shown, isSmoothed ? "seen light" : "seen", " data-name=\"\(line.name.escapedForHTML)\" data-numbers=\"\(numbers)\"")
+            let data = " data-name=\"\(line.name.escapedForHTML)\" data-numbers=\"\(numbers)\""
+            polyline(shown, isSmoothed ? "seen light" : "seen", data)
             if isSmoothed { polyline(TrainingChart.thinned(TrainingChart.smoothed(line.points)), "smooth") }
             if let only = shown.first, shown.count == 1 {
                 out += "<circle class=\"line\(index)\" cx=\"\(place(x(only.step)))\" cy=\"\(place(y(only.value)))\" r=\"3\"/>\n"

@@ -110,7 +110,8 @@ struct TrainingReport {
                 TrainingReport.number(save, key).map(format) ?? ""
             }
             let cells = [
-                number("step") { Format.fixed($0, 0) }, save["saved"]?.string ?? "", String((save["snapshot"]?.string ?? "").prefix(12)),
+                number("step") { Format.fixed($0, 0) }, save["saved"]?.string ?? "",
+                String((save["snapshot"]?.string ?? "").prefix(12)),
                 number("eval_nll") { Format.fixed($0, 4) }, number("eval_accuracy") { Format.fixed(100 * $0, 1) + " %" },
                 number("eval_samples") { Format.fixed($0, 0) },
             ]

@@ -128,7 +128,8 @@ import Testing
                 let stride = 2 * half + 3
                 let row = BackwardKernelTests.rows(3, 2 * half, stride, 2, seed: 6)
                 let angles = ForwardKernelTests.numbers(half, 3, seed: 7)
-                let (cosines, sines) = (GuardedFloats(angles.map { Float(cos(Double($0))) }), GuardedFloats(angles.map { Float(sin(Double($0))) }))
+                let cosines = GuardedFloats(angles.map { Float(cos(Double($0))) })
+                let sines = GuardedFloats(angles.map { Float(sin(Double($0))) })
                 let found = GuardedFloats(row)
                 kernels.rotate_back(found.pointer, 3, stride, half, cosines.pointer, sines.pointer)
                 expectRows(found.values, before: row, 3, 2 * half, stride, within: 2e-6, { head, column in
@@ -284,7 +285,8 @@ import Testing
             for count in BackwardKernelTests.counts {
                 let start = ForwardKernelTests.numbers(count, 1, seed: 18)
                 let zeros = [Float](repeating: 0, count: count)
-                let (weight, gradient, first, second) = (GuardedFloats(start), GuardedFloats(zeros), GuardedFloats(zeros), GuardedFloats(zeros))
+                let (weight, gradient) = (GuardedFloats(start), GuardedFloats(zeros))
+                let (first, second) = (GuardedFloats(zeros), GuardedFloats(zeros))
                 var plain = (weight: start.map(Double.init), first: zeros.map(Double.init), second: zeros.map(Double.init))
                 for step in 1...20 {
                     let d = ForwardKernelTests.numbers(count, 2, seed: UInt64(100 + step))
@@ -300,7 +302,8 @@ import Testing
                         let g = clip * Double(d[index])
                         plain.first[index] = beta1 * plain.first[index] + (1 - beta1) * g
                         plain.second[index] = beta2 * plain.second[index] + (1 - beta2) * g * g
-                        let (m, v) = (plain.first[index] / (1 - pow(beta1, Double(step))), plain.second[index] / (1 - pow(beta2, Double(step))))
+                        let m = plain.first[index] / (1 - pow(beta1, Double(step)))
+                        let v = plain.second[index] / (1 - pow(beta2, Double(step)))
                         plain.weight[index] -= rate * decay * plain.weight[index]
                         plain.weight[index] -= rate * m / (v.squareRoot() + epsilon)
                     }
