@@ -104,6 +104,6 @@ let package = Package(
             name: "WeakTrainingTests",
             dependencies: ["WeakTraining", "LanguageModel", "CheckpointStore", "TensorFormats", "TestSupport"],
             swiftSettings: settings),
-        .testTarget(name: "ckptTests", dependencies: ["ckpt", "TestSupport"], swiftSettings: settings),
+        .testTarget(name: "ckptTests", dependencies: ["ckpt", "TensorFormats", "TestSupport"], swiftSettings: settings),
     ]
 )

@@ -106,6 +106,38 @@ import Testing
         }
     }
 
+    /// A given the other way round: a^T b, of rows far apart, up to the last float that is there.
+    @Test func transposedProductsAreThoseOfPlainSums() {
+        for kernels in ProductKernelTests.sets {
+            for (index, (m, n, k)) in ProductKernelTests.shapes.enumerated() {
+                let strides = (a: m + 3, c: n + 2)
+                let seed = UInt64(index)
+                // Nothing behind the last row.
+                let a = ForwardKernelTests.numbers(max(0, k - 1) * strides.a + m, 3, seed: seed)
+                let b = ForwardKernelTests.numbers(max(1, k * n), 3, seed: seed + 100)
+                let strips = (n + kernels.strip - 1) / kernels.strip
+                var panel = [Float](repeating: 0, count: max(1, strips * kernels.strip * k))
+                kernels.pack_columns(b, n * 4, nil, k, n, 0, k, &panel)
+                let turned = (0..<m * k).map { a[$0 % max(1, k) * strides.a + $0 / max(1, k)] }
+                let wanted = ProductKernelTests.plain(turned, k, m, n, k) { b[$0 * n + $1] }
+                for adding in [false, true] {
+                    let (from, c) = (GuardedFloats(a), GuardedFloats([Float](repeating: 7.5, count: (m - 1) * strides.c + n)))
+                    kernels.multiply_transposed(
+                        from.pointer, strides.a, m, panel, kernels.strip * k, n, k, c.pointer, strides.c, adding ? 1 : 0)
+                    for (place, value) in c.values.enumerated() {
+                        let (row, column) = (place / strides.c, place % strides.c)
+                        if column < n {
+                            let (sum, size) = wanted[row * n + column]
+                            #expect(abs(Double(value) - (adding ? sum + 7.5 : sum)) <= 1e-6 * (size + 7.5))
+                        } else {
+                            #expect(value == 7.5)
+                        }
+                    }
+                }
+            }
+        }
+    }
+
     @Test func whatIsNoNumberStaysInItsRowAndColumn() {
         for kernels in ProductKernelTests.sets {
             var a = [Float](repeating: 1, count: 20 * 10)
