@@ -87,10 +87,8 @@ enum Format {
 struct Meter {
     private let start = Clock.seconds
 
-    /// Since it was made; never zero.
-    var seconds: Double { max(Clock.seconds - start, 0.001) }
-
     func line(_ what: String, _ done: UInt64, _ total: UInt64) -> String {
+        let seconds = max(Clock.seconds - start, 0.001)
         let rate = Double(done) / seconds
         let left = rate > 0 ? Double(total - min(done, total)) / rate : .infinity
         return "\(what)  \(Format.percent(done, of: total))  \(Format.bytes(done)) of \(Format.bytes(total))"
@@ -99,7 +97,7 @@ struct Meter {
 
     /// The same for tokens.
     func tokens(_ what: String, _ done: UInt64, _ total: UInt64) -> String {
-        let rate = Double(done) / seconds
+        let rate = Double(done) / max(Clock.seconds - start, 0.001)
         let left = rate > 0 ? Double(total - min(done, total)) / rate : .infinity
         return "\(what)  \(Format.percent(done, of: total))  \(done) of \(total) tokens"
             + "  \(UInt64(rate))/s  ETA \(Format.duration(left))"

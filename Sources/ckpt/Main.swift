@@ -26,7 +26,7 @@ struct Ckpt: ParsableCommand {
             CommandGroup(name: "Store", subcommands: [Init.self, Stats.self, Verify.self, Compact.self]),
             CommandGroup(name: "Snapshots", subcommands: [Ingest.self, Log.self, Show.self, Diff.self, Remove.self]),
             CommandGroup(name: "Outputs", subcommands: [ProbeCommand.self, EntropyCommand.self, Gap.self]),
-            CommandGroup(name: "Training", subcommands: [Train.self, Eval.self, Generate.self]),
+            CommandGroup(name: "Training", subcommands: [Train.self]),
             CommandGroup(name: "Names", subcommands: [Tag.self, Pin.self, Unpin.self]),
             CommandGroup(name: "Files", subcommands: [Export.self, ImagePath.self, Cat.self]),
         ])

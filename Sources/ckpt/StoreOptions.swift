@@ -53,20 +53,5 @@ struct StoreOptions: ParsableArguments {
     func open() throws(StoreError) -> Store { try Store.open(path(), lockTimeout: lockTimeout, isCancelled: { Interrupt.isRequested }) }
 }
 
-extension StoreOptions {
-    /// Whether a name is a path: when there is a file of that name and it looks like one, or no snapshot has the name.
-    func isOutsideTheStore(_ name: String) throws(StoreError) -> Bool {
-        guard access(name, F_OK) == 0 else { return false }
-        if name.contains("/") || name.hasSuffix(".safetensors") { return true }
-        do throws(StoreError) {
-            _ = try open().snapshot(name)
-            return false
-        } catch {
-            guard error.code == .noSuchRef || error.code == .noStore else { throw error }
-            return true
-        }
-    }
-}
-
 /// Runs until done or interrupted.
 let interruptible = Monitor(isCancelled: { Interrupt.isRequested })

@@ -39,36 +39,6 @@ public struct SampleTokenizer: Sendable {
         return bytes.isEmpty ? nil : bytes
     }
 
-    /// Tokens that end a sequence; none where no file names one.
-    public var ends: [Int32] { settings.knownEnds }
-
-    /// The text of tokens that a model made, those that are only signs to it left out: their bytes one behind the other.
-    ///
-    /// - Complexity: O(n) in the bytes.
-    public func text(_ tokens: some Sequence<Int32>) -> String {
-        String(decoding: tokens.flatMap(bytes), as: UTF8.self)
-    }
-
-    /// The bytes of one of them.
-    public func bytes(_ token: Int32) -> [UInt8] { tokenizer.isSpecial(token) ? [] : tokenizer.piece(token) }
-
-    /// The tokens of a prompt by itself, as `sample` puts them before a completion.
-    ///
-    /// - Complexity: as of encoding its text.
-    public func prompt(_ text: String) -> [Int32] {
-        let tokens = tokenizer.encode(text, addSpecialTokens: false)
-        return tokens.starts(with: tokenizer.tokensBefore) ? tokens : tokenizer.tokensBefore + tokens
-    }
-
-    /// The tokens of a conversation up to where the model is to speak.
-    ///
-    /// - Throws: as `sample` of a line with messages.
-    public func prompt(_ messages: [ProbeLine.Message]) throws(LanguageModelError) -> [Int32] {
-        // A reply of its own marks the place: headers end before it.
-        let whole = try sample("", messages: messages + [ProbeLine.Message(role: "assistant", content: "x")])
-        return Array(whole.tokens[..<whole.supervised.last!.lowerBound])
-    }
-
     /// The sample of a line, which lines of tokens are already.
     ///
     /// - Throws: naming file, line and sample.
@@ -101,7 +71,8 @@ public struct SampleTokenizer: Sendable {
     /// Where an empty prompt gets no beginning of sequence, the completion's first token has nothing to be predicted from: it is
     /// not supervised, those after it are.
     func sample(_ id: String, prompt: String, completion: String) throws(LanguageModelError) -> ProbeSample {
-        var tokens = self.prompt(prompt)
+        var tokens = tokenizer.encode(prompt, addSpecialTokens: false)
+        if !tokens.starts(with: tokenizer.tokensBefore) { tokens = tokenizer.tokensBefore + tokens }
         let start = max(tokens.count, 1)
         let completed = tokenizer.encode(completion, addSpecialTokens: false)
         guard let last = completed.last else { throw LanguageModelError(.mismatch, "the completion has no token") }

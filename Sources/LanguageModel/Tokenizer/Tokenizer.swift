@@ -128,9 +128,6 @@ public final class Tokenizer: Sendable {
         return Array(bytes).withUnsafeBufferPointer { ByteReplacement.apply($0, Array("▁".utf8), [0x20]) }
     }
 
-    /// Whether a token is a sign to the model, and no text.
-    func isSpecial(_ id: Int32) -> Bool { file.added[id]?.isSpecial == true }
-
     /// The id of the token that the file writes so: `"Ġthe"` in byte-level models, `"▁the"` in others.
     ///
     /// - Complexity: O(n) in the bytes.

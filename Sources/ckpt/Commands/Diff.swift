@@ -79,7 +79,7 @@ struct Diff: ParsableCommand {
 
     func run() throws {
         if let probe = outputs.probe {
-            for path in [first, second] where try options.isOutsideTheStore(path) {
+            for path in [first, second] where try isOutsideTheStore(path) {
                 throw StoreError(
                     .badInput, "\(path): outputs are compared of snapshots, and this is a path",
                     hint: "ckpt ingest \(path) takes it in; then name it by run@step")
@@ -106,7 +106,20 @@ struct Diff: ParsableCommand {
     }
 
     private func contents(_ name: String) throws(StoreError) -> CheckpointContents {
-        try options.isOutsideTheStore(name) ? CheckpointContents(path: name) : options.open().contents(name)
+        try isOutsideTheStore(name) ? CheckpointContents(path: name) : options.open().contents(name)
+    }
+
+    /// A path when there is a file of that name and it looks like one, or no snapshot has the name.
+    private func isOutsideTheStore(_ name: String) throws(StoreError) -> Bool {
+        guard access(name, F_OK) == 0 else { return false }
+        if name.contains("/") || name.hasSuffix(".safetensors") { return true }
+        do throws(StoreError) {
+            _ = try options.open().snapshot(name)
+            return false
+        } catch {
+            guard error.code == .noSuchRef || error.code == .noStore else { throw error }
+            return true
+        }
     }
 
     private static func sorted(_ groups: [DeltaGroup], _ by: GroupingChoice, _ sort: DiffSort) -> [DeltaGroup] {
