@@ -123,7 +123,6 @@ public struct LanguageModel: Sendable {
         try architecture.embed(pass)
         for layer in 0..<architecture.layerCount {
             guard !isStopped() else { throw LanguageModelError(.interrupted, "interrupted") }
-            pass.layer = layer
             try architecture.forward(layer: layer, pass)
         }
     }

@@ -33,12 +33,6 @@ typedef void ck_soft_cap_fn(float *x, size_t count, float cap);
 /* Softmax of scale * row[first ..< end]; zeros elsewhere in row[0 ..< count]. A scale is positive. */
 typedef void ck_softmax_fn(float *row, size_t first, size_t end, size_t count, float scale);
 
-/* out (size) = softmax(scale q K^T) V of one query q (size) over `count` rows of keys and values, each `stride` floats apart.
-   `scores` is scratch of `count` floats. */
-typedef void ck_attend_fn(
-    const float *q, const float *keys, const float *values, size_t stride, size_t count, size_t size, float scale, float *scores,
-    float *out);
-
 /* x[i] += y[i] */
 typedef void ck_add_fn(float *x, const float *y, size_t count);
 
@@ -80,7 +74,6 @@ typedef struct ck_forward_kernels {
     ck_activate_fn *relu;
     ck_soft_cap_fn *soft_cap;
     ck_softmax_fn *softmax;
-    ck_attend_fn *attend;
     ck_add_fn *add;
     ck_observe_fn *observe;
     ck_observe_pair_fn *observe_pair;

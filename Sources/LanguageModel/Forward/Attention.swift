@@ -52,7 +52,6 @@ extension ForwardPass {
     ///   - out: (rows, count * size)
     /// - Complexity: O(rows * keys seen * heads * size); memory for the keys and values of one head, and for 28 rows of scores.
     func attend(_ heads: AttentionHeads, window: Int?, rows: Range<Int>, into out: Matrix) {
-        if let kept { return attend(heads, window, rows, kept, out) }
         let group = heads.count / heads.keyCount
         for sequence in batch.sequences where sequence.overlaps(rows) {
             let queries = sequence.clamped(to: rows)

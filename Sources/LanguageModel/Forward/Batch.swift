@@ -5,10 +5,9 @@ struct Batch {
     /// The place of each token in its sequence.
     private(set) var positions: [Int] = []
 
-    /// - Parameter start: tokens of the sequence that were run before, and whose keys and values are kept.
-    mutating func append(_ sequence: some Collection<Int32>, from start: Int = 0) {
+    mutating func append(_ sequence: some Collection<Int32>) {
         sequences.append(tokens.count..<(tokens.count + sequence.count))
         tokens.append(contentsOf: sequence)
-        positions.append(contentsOf: start..<start + sequence.count)
+        positions.append(contentsOf: 0..<sequence.count)
     }
 }

@@ -39,9 +39,7 @@ final class DenseProduct {
         _ x: Matrix, _ weight: Weight, rows range: Range<Int>, into out: Matrix, adding: Bool = false
     ) throws(LanguageModelError) {
         precondition(x.columns == weight.columns && out.columns == range.count && x.rows == out.rows)
-        // For a row or two each element is packed and used at once: it should come from the first-level cache then.
-        let panelRows = x.rows < 3 ? kernels.strip : DenseProduct.panelRows
-        for rows in Parts.of(range, atMost: panelRows) {
+        for rows in Parts.of(range, atMost: DenseProduct.panelRows) {
             for inner in Parts.of(0..<weight.columns, atMost: DenseProduct.panelColumns) {
                 let packed = panel.panel(columns: rows.count, rows: inner.count, strip: kernels.strip)
                 try forEachPiece(weight, rows) { piece, bytes in

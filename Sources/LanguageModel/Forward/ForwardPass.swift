@@ -16,10 +16,6 @@ final class ForwardPass {
     private(set) var stream: Matrix
     /// Queries, keys and values of the layer at work, (T, as many as it says).
     private(set) var projected: Matrix
-    /// The layer at work.
-    var layer = 0
-    /// One for each sequence of the batch, with the keys and values of its tokens that were run before; nil: all are run now.
-    var kept: [KeptSequence]?
 
     private let streamBuffer = FloatBuffer()
     private let projectedBuffer = FloatBuffer()
