@@ -41,6 +41,7 @@ struct GPT2: Architecture {
     let activation: Activation
 
     var projections: Int { 3 * width }
+    var cachedColumns: Int { 2 * width }
     var headSize: Int { layers.first?.heads.size ?? 0 }
     var layerCount: Int { layers.count }
     var chunkColumns: Int { 2 * width + innerSize }
