@@ -50,20 +50,24 @@ struct EvaluationData {
     }
 
     /// The samples as one model reads them.
-    func scored(_ runner: ModelRunner, maximumLength: Int) throws(StoreError) -> ScoredProbe {
+    func scored(_ runner: ModelRunner, _ limits: ScoringLimits) throws(StoreError) -> ScoredProbe {
+        let (probe, id) = try probe(runner)
+        let scored = try ScoredProbe(probe, id: id, name: name, maximumLength: limits.maximumLength)
+        EntropyRunner.noteCuts(scored, limits)
+        return scored
+    }
+
+    private func probe(_ runner: ModelRunner) throws(StoreError) -> (Probe, ContentID) {
         switch source {
         case .probe(let probe, let id):
-            if let made = probe.tokenizer, let own = try runner.contents.sidecars.contents("tokenizer.json"), ContentID.hash(of: own) != made {
-                Console.error(
-                    Console.printable("ckpt: note: \(name) was made by another tokenizer.json than that of \(runner.ref): its tokens may mean other things there"))
-            }
-            return try ScoredProbe(probe, id: id, name: name, maximumLength: maximumLength)
+            return (probe, id)
         case .lines(let lines):
             let tokenizer = try lines.allSatisfy { $0.sample != nil } ? nil : runner.tokenizer()
             let probe = try Probe(lines: lines, tokenizer: tokenizer?.id) { line in
                 try runner.running { try tokenizer!.sample(line) }
             }
-            return try ScoredProbe(probe, id: probe.id, name: name, maximumLength: maximumLength)
+            if let tokenizer { ProbeTokenizer.noteLosses(lines, tokenizer) }
+            return (probe, probe.id)
         }
     }
 }

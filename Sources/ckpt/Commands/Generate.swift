@@ -60,6 +60,7 @@ struct Generate: ParsableCommand {
         }
         let needed = prompts.map(\.tokens.count).max() ?? 1
         let model = try runner.model(longest: runner.positions(needed: needed, wanted: needed + maxNew))
+        ModelNotes.printUnused(ref, model)
         let generation = sampling.options(maximumNew: maxNew, ends: tokenizer.ends, threads: threads)
         if requests.count == 1, !options.json {
             try stream(requests[0], runner, model, generation, tokenizer)
@@ -90,11 +91,16 @@ struct Generate: ParsableCommand {
     }
 
     private func prompts(_ tokenizer: SampleTokenizer) throws -> [(id: String, tokens: [Int32])] {
+        let lines: [ProbeLine]
         if let prompt {
-            let tokens = chat ? try tokenizer.prompt([ProbeLine.Message(role: "user", content: prompt)]) : tokenizer.prompt(prompt)
-            return [("prompt", tokens)]
+            let content: ProbeLine.Content = chat
+                ? .messages([ProbeLine.Message(role: "user", content: prompt)]) : .text(prompt: prompt, completion: "")
+            lines = [ProbeLine(place: "--prompt", id: "prompt", content: content)]
+        } else {
+            lines = try ProbeFile.read(file!, promptsOnly: true)
         }
-        return try ProbeFile.read(file!, promptsOnly: true).map { ($0.id, try tokenizer.prompt($0)) }
+        ProbeTokenizer.noteLosses(lines, tokenizer)
+        return try lines.map { ($0.id, try tokenizer.prompt($0)) }
     }
 
     /// Writes the text as it comes, whole characters only.
