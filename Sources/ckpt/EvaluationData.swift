@@ -19,8 +19,10 @@ struct EvaluationData {
     let name: String
     private let source: Source
 
-    /// - Parameter limit: samples that are taken, from the first.
-    init(_ name: String, limit: Int?, _ options: StoreOptions) throws(StoreError) {
+    /// - Parameters:
+    ///   - limit: samples that are taken, from the first.
+    ///   - keys: the members of a file's lines that hold the text.
+    init(_ name: String, limit: Int?, keys: ProbeFile.TextKeys?, _ options: StoreOptions) throws(StoreError) {
         self.name = name
         if let stored = try EvaluationData.stored(name, options) {
             guard let limit, limit < stored.probe.samples.count else {
@@ -31,7 +33,7 @@ struct EvaluationData {
             probe.tokenizer = stored.probe.tokenizer
             source = .probe(probe, probe.id)
         } else {
-            let lines = try ProbeFile.read(name)
+            let lines = try ProbeFile.read(name, keys: keys)
             source = .lines(Array(lines.prefix(limit ?? lines.count)))
         }
     }

@@ -27,6 +27,10 @@ struct Eval: ParsableCommand {
     var refs: [String]
     @Option(help: ArgumentHelp("The samples.", valueName: "file|probe"), completion: .file(extensions: ["jsonl", "json"]))
     var data: String
+    @Option(help: ArgumentHelp("The member of a file's lines that holds the prompt.", valueName: "key"))
+    var promptKey: String?
+    @Option(help: ArgumentHelp("The member that holds the completion.", valueName: "key"))
+    var completionKey: String?
     @Option(help: ArgumentHelp("What stands before an answer.", valueName: "text"))
     var answer = "####"
     @Option(help: ArgumentHelp("What an answer looks like.", valueName: "regex"))
@@ -69,9 +73,11 @@ struct Eval: ParsableCommand {
         } catch {
             throw StoreError(.badInput, "--pattern: \(error.reason)")
         }
+        let keys = promptKey != nil || completionKey != nil
+            ? ProbeFile.TextKeys(prompt: promptKey ?? "prompt", completion: completionKey ?? "completion") : nil
         let evaluator = Evaluator(
-            data: try EvaluationData(data, limit: limit, options),
-            calibration: try calibrate.map { name throws(StoreError) in try EvaluationData(name, limit: nil, options) },
+            data: try EvaluationData(data, limit: limit, keys: keys, options),
+            calibration: try calibrate.map { name throws(StoreError) in try EvaluationData(name, limit: nil, keys: keys, options) },
             rule: noGenerate ? nil : rule, maximumNew: maxNew, attempts: passAt.map { ($0, temperature ?? 0.7, seed) }, limits: limits)
         var results: [ModelEvaluation] = []
         for ref in refs { results.append(try evaluator.evaluate(ref, options)) }
