@@ -57,9 +57,10 @@ public enum ProbeFile {
 
     /// The lines of the file at `path`, in order. Ids are texts or integers; a line without one has its number as id.
     ///
+    /// - Parameter promptsOnly: whether a text may lack its completion (it is empty then), and a conversation the assistant.
     /// - Throws: `.badInput` with file, line and key.
     /// - Complexity: O(bytes).
-    public static func read(_ path: String, keys: TextKeys? = nil) throws(StoreError) -> [ProbeLine] {
+    public static func read(_ path: String, keys: TextKeys? = nil, promptsOnly: Bool = false) throws(StoreError) -> [ProbeLine] {
         try throwingStoreErrors {
             var lines: [ProbeLine] = []
             var places: [ExactName: String] = [:]
@@ -68,20 +69,21 @@ public enum ProbeFile {
                 if let first = places.updateValue(line.place, forKey: ExactName(id)) {
                     throw StoreError(.badInput, "\(line.place): id \"\(id)\" is that of \(first) too", hint: "ids are unique in a file")
                 }
-                lines.append(ProbeLine(place: line.place, id: id, content: try content(line, keys)))
+                lines.append(ProbeLine(place: line.place, id: id, content: try content(line, keys, promptsOnly)))
             }
             guard !lines.isEmpty else { throw StoreError(.badInput, "\(path): no samples in it") }
             return lines
         }
     }
 
-    private static func content(_ line: JSONLine, _ keys: TextKeys?) throws -> ProbeLine.Content {
+    private static func content(_ line: JSONLine, _ keys: TextKeys?, _ promptsOnly: Bool) throws -> ProbeLine.Content {
         if keys == nil, let ids = line["input_ids"] { return try tokens(ids, line) }
-        if keys == nil, let messages = line["messages"] { return .messages(try self.messages(messages, line)) }
+        if keys == nil, let messages = line["messages"] { return .messages(try self.messages(messages, line, promptsOnly)) }
         let hint = "a line has prompt and completion (other names: --prompt-key, --completion-key), messages, or input_ids"
         let keys = keys ?? TextKeys()
         return .text(
-            prompt: try line.string(keys.prompt, hint: hint), completion: try line.string(keys.completion, hint: hint))
+            prompt: try line.string(keys.prompt, hint: hint),
+            completion: promptsOnly && line[keys.completion] == nil ? "" : try line.string(keys.completion, hint: hint))
     }
 
     private static func tokens(_ ids: JSONValue, _ line: JSONLine) throws -> ProbeLine.Content {
@@ -105,7 +107,7 @@ public enum ProbeFile {
         return .tokens(tokens, completionStart: index)
     }
 
-    private static func messages(_ value: JSONValue, _ line: JSONLine) throws -> [ProbeLine.Message] {
+    private static func messages(_ value: JSONValue, _ line: JSONLine, _ promptsOnly: Bool) throws -> [ProbeLine.Message] {
         let hint = "a list of {\"role\": ..., \"content\": ...}"
         guard let values = value.array else { throw line.failure("messages", "is no list", hint: hint) }
         let messages = try values.enumerated().map { index, value in
@@ -119,7 +121,7 @@ public enum ProbeFile {
             return ProbeLine.Message(role: role, content: content)
         }
         if line["tools"] != nil { throw line.failure("tools", "is not supported: a chat template would write them", hint: hint) }
-        guard messages.contains(where: { $0.role == "assistant" }) else {
+        guard promptsOnly || messages.contains(where: { $0.role == "assistant" }) else {
             throw line.failure("messages", "has no assistant's turn: nothing in it is supervised")
         }
         return messages

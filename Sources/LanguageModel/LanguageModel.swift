@@ -21,6 +21,19 @@ public struct LanguageModel: Sendable {
     /// Decoder layers.
     public var layerCount: Int { architecture.layerCount }
 
+    /// Positions that a checkpoint's `config.json` says it was made for; nil when it does not say, or is not there.
+    ///
+    /// - Throws: as `init`, for a file that cannot be read or a kind of model that is not known.
+    public static func trainedLength(_ contents: CheckpointContents) throws(LanguageModelError) -> Int? {
+        guard let bytes = try TokenizerSettings.contents("config.json", contents.sidecars) else { return nil }
+        return try trainedLength(Architectures.named(ConfigurationReader(bytes, path: "\(contents.name)/config.json")).config)
+    }
+
+    private static func trainedLength(_ config: ConfigurationReader) throws(LanguageModelError) -> Int? {
+        let positions = try config.size("max_position_embeddings")
+        return try positions == nil ? config.size("n_positions") : positions
+    }
+
     /// - Parameters:
     ///   - contents: the checkpoint, with a `config.json` beside its weights.
     ///   - longest: tokens of the longest sequence that will be run; tables of rotary positions are made for so many.
@@ -55,8 +68,7 @@ public struct LanguageModel: Sendable {
         let found = try Architectures.named(config)
         let weights = try Weights(contents, isNested: found.isNested)
         architecture = try found.type.init(found.config, weights, longest: longest)
-        let positions = try found.config.size("max_position_embeddings")
-        trainedLength = try positions == nil ? found.config.size("n_positions") : positions
+        trainedLength = try LanguageModel.trainedLength(found.config)
         unusedTensors = weights.unused
         modelType = try config.text("model_type", or: "")
         if let limit = architecture.positionLimit, longest > limit {
@@ -116,14 +128,16 @@ public struct LanguageModel: Sendable {
 
     /// Takes a batch through all layers: the last layer's output is `pass.stream`.
     func run(_ batch: Batch, _ pass: ForwardPass, _ isStopped: () -> Bool = { false }) throws(LanguageModelError) {
-        if let longest = batch.sequences.map(\.count).max(), longest > self.longest {
+        if let longest = batch.positions.max().map({ $0 + 1 }), longest > self.longest {
             throw LanguageModelError(.mismatch, "a sequence of \(longest) tokens; the model was opened for \(self.longest)")
         }
         pass.begin(batch, width: architecture.width, projections: architecture.projections)
         try architecture.embed(pass)
         for layer in 0..<architecture.layerCount {
             guard !isStopped() else { throw LanguageModelError(.interrupted, "interrupted") }
+            pass.layer = layer
             try architecture.forward(layer: layer, pass)
         }
+        for (cache, sequence) in zip(batch.caches, batch.sequences) { cache.advance(sequence.count) }
     }
 }

@@ -67,8 +67,13 @@ enum Console {
     }
 
     /// Text from files on a terminal: control characters would act there.
-    static func printable(_ text: String) -> String {
-        func acts(_ scalar: Unicode.Scalar) -> Bool { scalar.value < 32 || (127..<160).contains(scalar.value) }
+    static func printable(_ text: String) -> String { printable(text, keeping: []) }
+
+    /// - Parameter kept: control characters that stay as they are.
+    static func printable(_ text: String, keeping kept: Set<Unicode.Scalar>) -> String {
+        func acts(_ scalar: Unicode.Scalar) -> Bool {
+            (scalar.value < 32 || (127..<160).contains(scalar.value)) && !kept.contains(scalar)
+        }
         guard text.unicodeScalars.contains(where: acts) else { return text }
         return text.unicodeScalars.map { scalar in
             guard acts(scalar) else { return String(scalar) }

@@ -6,13 +6,17 @@ enum EntropyRunner {
     /// The probe as models are run on it; says which samples are cut.
     static func probe(_ store: Store, _ name: String, _ limits: ScoringLimits) throws(StoreError) -> ScoredProbe {
         let probe = try ScoredProbe(store, name, maximumLength: limits.maximumLength)
+        noteCuts(probe, limits)
+        return probe
+    }
+
+    static func noteCuts(_ probe: ScoredProbe, _ limits: ScoringLimits) {
         if !probe.cutSamples.isEmpty {
             let shown = probe.cutSamples.prefix(3).joined(separator: ", ") + (probe.cutSamples.count > 3 ? ", ..." : "")
             Console.error(
                 Console.printable(
                     "ckpt: note: \(Format.count(probe.cutSamples.count, "sample")) cut to \(limits.maximumLength) tokens: \(shown)"))
         }
-        return probe
     }
 
     /// The entropies of one snapshot.

@@ -95,11 +95,11 @@ struct Meter {
             + "  \(Format.bytes(UInt64(rate)))/s  ETA \(Format.duration(left))"
     }
 
-    /// The same for tokens.
-    func tokens(_ what: String, _ done: UInt64, _ total: UInt64) -> String {
+    /// The same for tokens, or what else is counted.
+    func tokens(_ what: String, _ done: UInt64, _ total: UInt64, unit: String = "tokens") -> String {
         let rate = Double(done) / max(Clock.seconds - start, 0.001)
         let left = rate > 0 ? Double(total - min(done, total)) / rate : .infinity
-        return "\(what)  \(Format.percent(done, of: total))  \(done) of \(total) tokens"
+        return "\(what)  \(Format.percent(done, of: total))  \(done) of \(total) \(unit)"
             + "  \(UInt64(rate))/s  ETA \(Format.duration(left))"
     }
 }

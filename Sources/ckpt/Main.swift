@@ -25,7 +25,7 @@ struct Ckpt: ParsableCommand {
         groupedSubcommands: [
             CommandGroup(name: "Store", subcommands: [Init.self, Stats.self, Verify.self, Compact.self]),
             CommandGroup(name: "Snapshots", subcommands: [Ingest.self, Log.self, Show.self, Diff.self, Remove.self]),
-            CommandGroup(name: "Outputs", subcommands: [ProbeCommand.self, EntropyCommand.self, Gap.self]),
+            CommandGroup(name: "Outputs", subcommands: [ProbeCommand.self, EntropyCommand.self, Gap.self, Eval.self, Generate.self]),
             CommandGroup(name: "Training", subcommands: [Train.self]),
             CommandGroup(name: "Names", subcommands: [Tag.self, Pin.self, Unpin.self]),
             CommandGroup(name: "Files", subcommands: [Export.self, ImagePath.self, Cat.self]),

@@ -7,22 +7,28 @@ enum ModelNotes {
 
     /// Says on stderr what does not fit together.
     static func print(_ evaluation: EntropyEvaluation, _ model: LanguageModel) throws(StoreError) {
-        let ref = evaluation.ref
-        let unused = model.unusedTensors
-        if !unused.isEmpty {
-            let shown = unused.prefix(shownNames).joined(separator: ", ") + (unused.count > shownNames ? ", ..." : "")
-            note("\(ref): its config.json has no use for \(Format.count(unused.count, "tensor")) of its weights: \(shown)")
-        }
+        try print(evaluation.ref, model, evaluation.probe, evaluation.store.sidecars(evaluation.ref))
+    }
+
+    static func print(_ ref: String, _ model: LanguageModel, _ probe: ScoredProbe, _ files: Sidecars) throws(StoreError) {
+        printUnused(ref, model)
         if let length = model.trainedLength {
-            let count = evaluation.probe.count(longerThan: length)
+            let count = probe.count(longerThan: length)
             if count > 0 {
                 note("\(Format.count(count, "sample")) longer than the \(length) positions that \(ref) was made for; --max-length \(length) cuts there")
             }
         }
-        if let made = evaluation.probe.probe.tokenizer, let own = try evaluation.store.sidecars(ref).contents("tokenizer.json"),
-            ContentID.hash(of: own) != made
-        {
+        if let made = probe.probe.tokenizer, let own = try files.contents("tokenizer.json"), ContentID.hash(of: own) != made {
             note("the probe was made by another tokenizer.json than that of \(ref): its tokens may mean other things there")
+        }
+    }
+
+    /// Says which weights count for nothing.
+    static func printUnused(_ ref: String, _ model: LanguageModel) {
+        let unused = model.unusedTensors
+        if !unused.isEmpty {
+            let shown = unused.prefix(shownNames).joined(separator: ", ") + (unused.count > shownNames ? ", ..." : "")
+            note("\(ref): its config.json has no use for \(Format.count(unused.count, "tensor")) of its weights: \(shown)")
         }
     }
 

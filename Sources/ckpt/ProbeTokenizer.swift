@@ -40,7 +40,10 @@ struct ProbeTokenizer {
 
     /// Says on stderr which lines have text that their tokens do not.
     func noteLosses(_ lines: [ProbeLine]) {
-        guard let samples else { return }
+        if let samples { ProbeTokenizer.noteLosses(lines, samples) }
+    }
+
+    static func noteLosses(_ lines: [ProbeLine], _ samples: SampleTokenizer) {
         let lossy = lines.filter(samples.isLossy).map(\.id)
         guard !lossy.isEmpty else { return }
         let shown = lossy.prefix(3).joined(separator: ", ") + (lossy.count > 3 ? ", ..." : "")

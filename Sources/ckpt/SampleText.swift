@@ -27,7 +27,7 @@ struct SampleText {
     }
 
     /// Printable, and each stretch of white space one space.
-    private static func line(_ text: String) -> String {
+    static func line(_ text: String) -> String {
         Console.printable(text.split(whereSeparator: \.isWhitespace).joined(separator: " "))
     }
 }

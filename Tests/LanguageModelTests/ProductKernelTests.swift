@@ -138,6 +138,47 @@ import Testing
         }
     }
 
+    /// Weights read where they lie: the same bits as packed ones, nothing read past the last row, nothing written around C.
+    @Test(arguments: Words.allCases) func fewRowsGiveTheBitsOfPackedProducts(_ words: Words) {
+        for kernels in ProductKernelTests.sets {
+            for (index, (_, n, k)) in ProductKernelTests.shapes.enumerated() {
+                for m in [1, 2, 3, 4, 7] {
+                    let strides = (a: k + 3, c: n + 2)
+                    let a = ForwardKernelTests.numbers(m * strides.a, 3, seed: UInt64(index))
+                    let w = words.encode(ForwardKernelTests.numbers(max(1, n * k), 3, seed: UInt64(index) + 100)).bytes
+                    let bytes = GuardedBytes(Array(w.prefix(n * k * words.bytes)))
+                    let strips = (n + kernels.strip - 1) / kernels.strip
+                    var panel = [Float](repeating: 0, count: max(1, strips * kernels.strip * k))
+                    for adding: Int32 in [0, 1] {
+                        var wanted = [Float](repeating: 7.5, count: m * strides.c)
+                        var found = wanted
+                        kernels.pack_rows(bytes.bytes.baseAddress!, k * words.bytes, words.widener(), n, k, 0, &panel)
+                        kernels.multiply(a, strides.a, m, panel, kernels.strip * k, n, k, &wanted, strides.c, adding)
+                        kernels.multiply_rows(
+                            a, strides.a, m, bytes.bytes.baseAddress!, k * words.bytes, words.widener(), n, k, &found, strides.c, adding)
+                        #expect(found == wanted, "\(words) \(m) \(n) \(k) \(adding)")
+                    }
+                    // The other way round, (k, n), a block of the inner dimension in two pieces.
+                    guard k <= 384 else { continue }
+                    var wanted = [Float](repeating: 7.5, count: m * strides.c)
+                    var found = wanted
+                    for row in 0..<m { for column in 0..<n { found[row * strides.c + column] = 0 } }
+                    kernels.pack_columns(bytes.bytes.baseAddress!, n * words.bytes, words.widener(), k, n, 0, k, &panel)
+                    kernels.multiply(a, strides.a, m, panel, kernels.strip * k, n, k, &wanted, strides.c, 0)
+                    for piece in [0..<k / 3, k / 3..<k] {
+                        a.withUnsafeBufferPointer { a in
+                            kernels.accumulate_columns(
+                                a.baseAddress! + piece.lowerBound, strides.a, m,
+                                bytes.bytes.baseAddress! + piece.lowerBound * n * words.bytes, n * words.bytes, words.widener(),
+                                piece.count, n, &found, strides.c)
+                        }
+                    }
+                    #expect(found == wanted, "\(words) \(m) \(n) \(k)")
+                }
+            }
+        }
+    }
+
     @Test func whatIsNoNumberStaysInItsRowAndColumn() {
         for kernels in ProductKernelTests.sets {
             var a = [Float](repeating: 1, count: 20 * 10)

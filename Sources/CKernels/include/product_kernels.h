@@ -38,6 +38,18 @@ typedef struct ck_product_kernels {
     void (*multiply_transposed)(
         const float *a, size_t a_stride, size_t m, const float *panel, size_t strip_stride, size_t n, size_t k, float *c,
         size_t c_stride, int adding);
+
+    /* c (m, n) = a (m, k) from^T, or += it, `from` (n, k) read where it lies: for few rows of a, where packing would cost more
+       than the product. Bit for bit what `pack_rows` and `multiply` give. */
+    void (*multiply_rows)(
+        const float *a, size_t a_stride, size_t m, const void *from, size_t row_bytes, ck_widen_fn *widen, size_t n, size_t k,
+        float *c, size_t c_stride, int adding);
+
+    /* sums (m, n) += a (m, rows) from (rows, n), `from` read where it lies, its rows in order. From zeros, over a block of up
+       to 384 rows, bit for bit what `pack_columns` and `multiply` give. */
+    void (*accumulate_columns)(
+        const float *a, size_t a_stride, size_t m, const void *from, size_t row_bytes, ck_widen_fn *widen, size_t rows,
+        size_t n, float *sums, size_t sums_stride);
 } ck_product_kernels;
 
 const ck_product_kernels *ck_portable_product_kernels(void);

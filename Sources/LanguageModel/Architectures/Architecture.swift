@@ -9,6 +9,8 @@ protocol Architecture: Sendable {
     var width: Int { get }
     /// Columns of queries, keys and values.
     var projections: Int { get }
+    /// Columns of keys and values.
+    var cachedColumns: Int { get }
     /// Columns of one head.
     var headSize: Int { get }
     var layerCount: Int { get }

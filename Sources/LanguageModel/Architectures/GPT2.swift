@@ -41,6 +41,7 @@ struct GPT2: Architecture {
     var width: Int { config.width }
     var projections: Int { 3 * width }
     var headSize: Int { width / config.headCount }
+    var cachedColumns: Int { 2 * width }
     var layerCount: Int { layers.count }
     var chunkColumns: Int { 2 * width + config.innerSize }
     var positionLimit: Int? { places.rows }

@@ -22,6 +22,7 @@ struct GPTNeoX: Architecture {
     let ropeTable: RopeTable
 
     var projections: Int { 3 * width }
+    var cachedColumns: Int { 2 * width }
     var headSize: Int { heads.size }
     var layerCount: Int { layers.count }
     var chunkColumns: Int { 2 * width + innerSize }

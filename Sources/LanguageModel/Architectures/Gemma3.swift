@@ -30,6 +30,7 @@ struct Gemma3: Architecture {
 
     var width: Int { config.hiddenSize }
     var projections: Int { SelfAttention.projections(config) }
+    var cachedColumns: Int { SelfAttention.cachedColumns(config) }
     var headSize: Int { config.headSize }
     var layerCount: Int { layers.count }
     var chunkColumns: Int { config.chunkColumns + config.hiddenSize }

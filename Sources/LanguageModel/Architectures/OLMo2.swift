@@ -16,6 +16,7 @@ struct OLMo2: Architecture {
 
     var width: Int { config.hiddenSize }
     var projections: Int { SelfAttention.projections(config) }
+    var cachedColumns: Int { SelfAttention.cachedColumns(config) }
     var headSize: Int { config.headSize }
     var layerCount: Int { layers.count }
     var chunkColumns: Int { config.chunkColumns }

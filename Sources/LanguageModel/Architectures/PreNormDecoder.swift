@@ -86,6 +86,7 @@ extension PreNormArchitecture {
 
     var width: Int { decoder.config.hiddenSize }
     var projections: Int { SelfAttention.projections(decoder.config) }
+    var cachedColumns: Int { SelfAttention.cachedColumns(decoder.config) }
     var headSize: Int { decoder.config.headSize }
     var layerCount: Int { decoder.layers.count }
     var head: Linear { decoder.head }

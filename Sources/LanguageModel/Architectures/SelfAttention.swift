@@ -40,6 +40,8 @@ struct SelfAttention: Sendable {
         (config.headCount + 2 * config.keyHeadCount) * config.headSize
     }
 
+    static func cachedColumns(_ config: DecoderConfiguration) -> Int { 2 * config.keyHeadCount * config.headSize }
+
     /// Queries, keys and values of rows `rows` from x (rows, D), normed and turned.
     func project(_ x: Matrix, _ rows: Range<Int>, _ pass: ForwardPass) throws(LanguageModelError) {
         let all = pass.projected

@@ -43,9 +43,10 @@ extension ForwardPass {
     /// Queries that are scored together: few tiles of the product kernel, so that few keys past the last they see are scored.
     static let queryRows = 28
 
-    /// Causal attention within each sequence, for the queries of rows `rows`.
+    /// Causal attention within each sequence, for the queries of rows `rows`; tokens that a cache holds come before the batch's.
     ///
-    /// Keys and values of a head are packed once for all queries and all heads that share them.
+    /// Keys and values of a head are packed once for all queries and all heads that share them. One query that follows a cache
+    /// reads them where they are.
     ///
     /// - Parameters:
     ///   - window: positions a token sees, itself included; nil: all before it.
@@ -53,12 +54,19 @@ extension ForwardPass {
     /// - Complexity: O(rows * keys seen * heads * size); memory for the keys and values of one head, and for 28 rows of scores.
     func attend(_ heads: AttentionHeads, window: Int?, rows: Range<Int>, into out: Matrix) {
         let group = heads.count / heads.keyCount
-        for sequence in batch.sequences where sequence.overlaps(rows) {
+        for (index, sequence) in batch.sequences.enumerated() where sequence.overlaps(rows) {
             let queries = sequence.clamped(to: rows)
-            let first = max(sequence.lowerBound, window.map { queries.lowerBound - $0 + 1 } ?? sequence.lowerBound)
+            let known = batch.caches.isEmpty ? rowsOfBatch(heads, sequence) : keep(heads, sequence, queries, batch.caches[index])
+            let first = max(known.first, window.map { queries.lowerBound - $0 + 1 } ?? known.first)
             let keys = first..<queries.upperBound
+            if queries.count == 1, !batch.caches.isEmpty {
+                for keyHead in 0..<heads.keyCount {
+                    attend(heads, keyHead, queries.lowerBound, keys, known, out.row(queries.lowerBound - rows.lowerBound))
+                }
+                continue
+            }
             for keyHead in 0..<heads.keyCount {
-                let packed = pack(heads, keyHead, keys)
+                let packed = pack(heads, keyHead, keys, known)
                 for head in keyHead * group..<(keyHead + 1) * group {
                     for tile in Parts.of(queries, atMost: ForwardPass.queryRows) {
                         let places = tile.lowerBound - rows.lowerBound..<tile.upperBound - rows.lowerBound
@@ -69,17 +77,73 @@ extension ForwardPass {
         }
     }
 
+    /// Where the keys and values of a sequence lie.
+    private struct KeyRows {
+        /// The batch's row that its first token has, or would have if all of them were in the batch.
+        var first: Int
+        /// Head 0 of that token.
+        var keys: UnsafeMutablePointer<Float>
+        var values: UnsafeMutablePointer<Float>
+        /// Floats from token to token, and from head to head.
+        var stride: Int
+        var headStride: Int
+
+        func offset(_ row: Int, _ head: Int) -> Int { (row - first) * stride + head * headStride }
+    }
+
+    private func rowsOfBatch(_ heads: AttentionHeads, _ sequence: Range<Int>) -> KeyRows {
+        let row = projected.row(sequence.lowerBound)
+        return KeyRows(
+            first: sequence.lowerBound, keys: row + heads.keyOffset, values: row + heads.valueOffset, stride: projected.stride,
+            headStride: heads.keyStride)
+    }
+
+    /// Copies keys and values of rows `rows` behind those that the cache has of this layer.
+    private func keep(_ heads: AttentionHeads, _ sequence: Range<Int>, _ rows: Range<Int>, _ cache: KeyValueCache) -> KeyRows {
+        let kept = cache.layer(layer, heads)
+        let first = sequence.lowerBound - cache.count
+        for row in rows {
+            for head in 0..<heads.keyCount {
+                let from = projected.row(row) + head * heads.keyStride
+                (kept.keys.row(row - first) + head * heads.size).update(from: from + heads.keyOffset, count: heads.size)
+                (kept.values.row(row - first) + head * heads.size).update(from: from + heads.valueOffset, count: heads.size)
+            }
+        }
+        return KeyRows(
+            first: first, keys: kept.keys.data, values: kept.values.data, stride: kept.keys.stride, headStride: heads.size)
+    }
+
+    /// What one query's heads that share `keyHead` see: their rows are the rows of a product.
+    private func attend(
+        _ heads: AttentionHeads, _ keyHead: Int, _ query: Int, _ keys: Range<Int>, _ known: KeyRows,
+        _ out: UnsafeMutablePointer<Float>
+    ) {
+        let product = product.kernels
+        let group = heads.count / heads.keyCount
+        let scores = scores.matrix(group, keys.count)
+        let queries = projected.row(query) + heads.queryOffset + keyHead * group * heads.queryStride
+        let at = known.offset(keys.lowerBound, keyHead)
+        product.multiply_rows(
+            queries, heads.queryStride, group, known.keys + at, known.stride * 4, nil, keys.count, heads.size, scores.data,
+            scores.stride, 0)
+        for row in 0..<group { kernels.softmax(scores.row(row), 0, keys.count, keys.count, heads.scale) }
+        let mixed = out + keyHead * group * heads.size
+        mixed.update(repeating: 0, count: group * heads.size)
+        product.accumulate_columns(
+            scores.data, scores.stride, group, known.values + at, known.stride * 4, nil, keys.count, heads.size, mixed, heads.size)
+    }
+
     /// The keys and the values of one head as panels: (size, keys) and (keys, size).
     private func pack(
-        _ heads: AttentionHeads, _ head: Int, _ keys: Range<Int>
+        _ heads: AttentionHeads, _ head: Int, _ keys: Range<Int>, _ known: KeyRows
     ) -> (keys: UnsafeMutablePointer<Float>, values: UnsafeMutablePointer<Float>) {
         let kernels = product.kernels
-        let row = projected.row(keys.lowerBound) + head * heads.keyStride
-        let rowBytes = projected.stride * 4
+        let at = known.offset(keys.lowerBound, head)
+        let rowBytes = known.stride * 4
         let packedKeys = packedKeys.panel(columns: keys.count, rows: heads.size, strip: kernels.strip)
-        kernels.pack_rows(row + heads.keyOffset, rowBytes, nil, keys.count, heads.size, 0, packedKeys)
+        kernels.pack_rows(known.keys + at, rowBytes, nil, keys.count, heads.size, 0, packedKeys)
         let packedValues = packedValues.panel(columns: heads.size, rows: keys.count, strip: kernels.strip)
-        kernels.pack_columns(row + heads.valueOffset, rowBytes, nil, keys.count, heads.size, 0, keys.count, packedValues)
+        kernels.pack_columns(known.values + at, rowBytes, nil, keys.count, heads.size, 0, keys.count, packedValues)
         return (packedKeys, packedValues)
     }
 

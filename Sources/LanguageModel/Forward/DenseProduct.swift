@@ -9,11 +9,14 @@ internal import TensorFormats
 /// one thread.
 final class DenseProduct {
     let kernels = ck_active_product_kernels().pointee
-    private let wideners = ck_active_forward_kernels().pointee
+    private let forward = ck_active_forward_kernels().pointee
     private let reader: TensorReader
     private let isMapped: Bool
     private let panel = FloatBuffer()
+    private let sums = FloatBuffer()
 
+    /// Rows of activations from which on packing a weight costs less than it saves. Either way gives the same bits.
+    private static let packedRows = 4
     /// A panel's rows of a weight, and its columns: 400 KB of floats.
     static let panelRows = 256
     static let panelColumns = 384
@@ -39,6 +42,13 @@ final class DenseProduct {
         _ x: Matrix, _ weight: Weight, rows range: Range<Int>, into out: Matrix, adding: Bool = false
     ) throws(LanguageModelError) {
         precondition(x.columns == weight.columns && out.columns == range.count && x.rows == out.rows)
+        if x.rows < DenseProduct.packedRows {
+            return try forEachPiece(weight, range) { piece, bytes in
+                kernels.multiply_rows(
+                    x.data, x.stride, x.rows, bytes, weight.rowBytes, widener(weight), piece.count, weight.columns,
+                    out.data + (piece.lowerBound - range.lowerBound), out.stride, adding ? 1 : 0)
+            }
+        }
         for rows in Parts.of(range, atMost: DenseProduct.panelRows) {
             for inner in Parts.of(0..<weight.columns, atMost: DenseProduct.panelColumns) {
                 let packed = panel.panel(columns: rows.count, rows: inner.count, strip: kernels.strip)
@@ -57,6 +67,7 @@ final class DenseProduct {
     /// out (T, N) = x (T, K) weight (K, N), or out += it: for weights kept the other way round.
     func multiply(_ x: Matrix, transposed weight: Weight, into out: Matrix, adding: Bool = false) throws(LanguageModelError) {
         precondition(x.columns == weight.rows && out.columns == weight.columns && x.rows == out.rows)
+        if x.rows < DenseProduct.packedRows { return try multiplyFew(x, transposed: weight, into: out, adding: adding) }
         for columns in Parts.of(0..<weight.columns, atMost: DenseProduct.panelRows) {
             for inner in Parts.of(0..<weight.rows, atMost: DenseProduct.panelColumns) {
                 let packed = panel.panel(columns: columns.count, rows: inner.count, strip: kernels.strip)
@@ -68,6 +79,27 @@ final class DenseProduct {
                 kernels.multiply(
                     x.data + inner.lowerBound, x.stride, x.rows, packed, kernels.strip * inner.count, columns.count,
                     inner.count, out.data + columns.lowerBound, out.stride, adding || inner.lowerBound > 0 ? 1 : 0)
+            }
+        }
+    }
+
+    private func multiplyFew(
+        _ x: Matrix, transposed weight: Weight, into out: Matrix, adding: Bool
+    ) throws(LanguageModelError) {
+        let sums = sums.matrix(x.rows, out.columns)
+        for inner in Parts.of(0..<weight.rows, atMost: DenseProduct.panelColumns) {
+            sums.data.update(repeating: 0, count: sums.rows * sums.columns)
+            try forEachPiece(weight, inner) { piece, bytes in
+                kernels.accumulate_columns(
+                    x.data + piece.lowerBound, x.stride, x.rows, bytes, weight.rowBytes, widener(weight), piece.count,
+                    weight.columns, sums.data, sums.stride)
+            }
+            for row in 0..<out.rows {
+                if adding || inner.lowerBound > 0 {
+                    forward.add(out.row(row), sums.row(row), out.columns)
+                } else {
+                    out.row(row).update(from: sums.row(row), count: out.columns)
+                }
             }
         }
     }
@@ -101,8 +133,8 @@ final class DenseProduct {
 
     private func widener(_ weight: Weight) -> ck_widen_fn_pointer? {
         switch weight.entry.dtype {
-        case .bf16: wideners.widen_bf16
-        case .f16: wideners.widen_f16
+        case .bf16: forward.widen_bf16
+        case .f16: forward.widen_f16
         default: nil
         }
     }

@@ -12,6 +12,8 @@ final class ForwardPass {
     let product: DenseProduct
     let kernels = ck_active_forward_kernels().pointee
     private(set) var batch = Batch()
+    /// The layer at work.
+    var layer = 0
     /// The residual stream, (T, D).
     private(set) var stream: Matrix
     /// Queries, keys and values of the layer at work, (T, as many as it says).

@@ -17,7 +17,8 @@ public struct ScoredProbe: Sendable {
     /// Samples that were cut at the right, by id.
     public let cutSamples: [String]
 
-    package let samples: [ScoringSample]
+    /// As models are run on them.
+    public let samples: [ScoringSample]
     /// The length, where it cuts a sample: a limit that cuts nothing changes no figure, so no key holds it.
     let cutLength: Int?
 
@@ -26,13 +27,22 @@ public struct ScoredProbe: Sendable {
     ///   - maximumLength: tokens of a sample that are read; the rest is cut off at the right.
     /// - Throws: `.noSuchRef`; `.badInput` naming a sample that has no scored token left once it is cut.
     public init(_ store: Store, _ name: String, maximumLength: Int) throws(StoreError) {
-        guard maximumLength > 1 else { throw StoreError(.badInput, "a length limit of \(maximumLength)", hint: "at least 2") }
         let stored = try store.probe(name)
-        id = stored.id
-        probe = stored.probe
+        try self.init(stored.probe, id: stored.id, name: "probe \(name)", maximumLength: maximumLength)
+    }
+
+    /// The same of samples that are in no store.
+    ///
+    /// - Parameters:
+    ///   - id: the probe's.
+    ///   - name: as errors name it.
+    public init(_ probe: Probe, id: ContentID, name: String, maximumLength: Int) throws(StoreError) {
+        guard maximumLength > 1 else { throw StoreError(.badInput, "a length limit of \(maximumLength)", hint: "at least 2") }
+        self.id = id
+        self.probe = probe
         var samples: [ScoringSample] = []
         var cut: [String] = []
-        for sample in stored.probe.samples {
+        for sample in probe.samples {
             var scoring = ScoringSample(tokens: sample.tokens, supervised: sample.supervised, name: sample.id)
             if sample.tokens.count > maximumLength {
                 cut.append(sample.id)
@@ -40,7 +50,7 @@ public struct ScoredProbe: Sendable {
                 scoring.supervised = sample.supervised.map { $0.clamped(to: 1..<maximumLength) }.filter { !$0.isEmpty }
                 guard scoring.count > 0 else {
                     throw StoreError(
-                        .badInput, "probe \(name): sample \(sample.id) has no scored token in its first \(maximumLength)",
+                        .badInput, "\(name): sample \(sample.id) has no scored token in its first \(maximumLength)",
                         hint: "a greater --max-length")
                 }
             }
@@ -55,7 +65,7 @@ public struct ScoredProbe: Sendable {
     public func count(longerThan length: Int) -> Int { samples.count { $0.tokens.count > length } }
 
     /// Tokens of the longest sample.
-    package var longest: Int { samples.map(\.tokens.count).max() ?? 1 }
+    public var longest: Int { samples.map(\.tokens.count).max() ?? 1 }
 
     /// The scored tokens of a sample, and their places in it.
     func targets(_ sample: Int) -> [(position: Int, token: Int32)] {

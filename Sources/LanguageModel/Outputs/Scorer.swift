@@ -47,7 +47,7 @@ struct Scorer {
     static let empty = ck_distribution(largest: -.infinity, top: 0, sum: 0, weighted: 0)
 
     /// The last norm's output for the rows wanted, (range.count, D).
-    private static func lastRows(
+    static func lastRows(
         _ scored: ScoredRows, _ range: Range<Int>, _ model: any Architecture, _ pass: ForwardPass
     ) -> Matrix {
         let hidden = pass.scratch(5, range.count, model.width)

@@ -39,6 +39,41 @@ public struct SampleTokenizer: Sendable {
         return bytes.isEmpty ? nil : bytes
     }
 
+    /// Tokens that end a sequence: as generation_config.json says, else config.json, else the tokenizer's own; none where no file
+    /// names one.
+    public var ends: [Int32] { settings.knownEnds }
+
+    /// The tokens of a prompt by itself, as `sample` begins with them.
+    public func prompt(_ text: String) -> [Int32] {
+        let tokens = tokenizer.encode(text, addSpecialTokens: false)
+        return tokens.starts(with: tokenizer.tokensBefore) ? tokens : tokenizer.tokensBefore + tokens
+    }
+
+    /// The tokens of a conversation up to where the assistant is to speak.
+    ///
+    /// - Throws: where the chat template is not known, or raises an exception.
+    public func prompt(_ messages: [ProbeLine.Message]) throws(LanguageModelError) -> [Int32] {
+        // What the assistant says begins where the generation prompt ends.
+        let (text, _) = try written(messages + [ProbeLine.Message(role: "assistant", content: "a")]).lastReply
+        return tokenizer.encode(text, addSpecialTokens: false)
+    }
+
+    /// The tokens of a line before what is supervised last: of a conversation without the assistant's last turn.
+    ///
+    /// - Throws: naming file, line and sample.
+    public func prompt(_ line: ProbeLine) throws(LanguageModelError) -> [Int32] {
+        switch line.content {
+        case .text(let prompt, _): return self.prompt(prompt)
+        case .tokens(let tokens, let start): return Array(tokens[..<start])
+        case .messages(let messages):
+            do throws(LanguageModelError) {
+                return try prompt(messages.last?.role == "assistant" ? Array(messages.dropLast()) : messages)
+            } catch {
+                throw LanguageModelError(error.code, "\(line.place): sample \"\(line.id)\": \(error.reason)", hint: error.hint)
+            }
+        }
+    }
+
     /// The sample of a line, which lines of tokens are already.
     ///
     /// - Throws: naming file, line and sample.
@@ -71,8 +106,7 @@ public struct SampleTokenizer: Sendable {
     /// Where an empty prompt gets no beginning of sequence, the completion's first token has nothing to be predicted from: it is
     /// not supervised, those after it are.
     func sample(_ id: String, prompt: String, completion: String) throws(LanguageModelError) -> ProbeSample {
-        var tokens = tokenizer.encode(prompt, addSpecialTokens: false)
-        if !tokens.starts(with: tokenizer.tokensBefore) { tokens = tokenizer.tokensBefore + tokens }
+        var tokens = self.prompt(prompt)
         let start = max(tokens.count, 1)
         let completed = tokenizer.encode(completion, addSpecialTokens: false)
         guard let last = completed.last else { throw LanguageModelError(.mismatch, "the completion has no token") }
@@ -91,6 +125,11 @@ public struct SampleTokenizer: Sendable {
     /// The tokens of what the chat template makes of the conversation; what the assistant says, and the token that ends each of
     /// its turns, are supervised.
     func sample(_ id: String, messages: [ProbeLine.Message]) throws(LanguageModelError) -> ProbeSample {
+        try tokenizer.sample(id, written(messages))
+    }
+
+    /// The conversation as the chat template writes it.
+    private func written(_ messages: [ProbeLine.Message]) throws(LanguageModelError) -> ChatText {
         let template = try settings.template(name, hint: unknownTemplateHint)
         if let index = messages.firstIndex(where: { !["system", "user", "assistant"].contains($0.role) }) {
             throw LanguageModelError(
@@ -98,7 +137,7 @@ public struct SampleTokenizer: Sendable {
         }
         var text = ChatText(beginning: settings.beginning, end: settings.endText)
         try template.write(messages, to: &text)
-        return try tokenizer.sample(id, text)
+        return text
     }
 }
 

@@ -7,7 +7,7 @@ struct TokenizerSettings: Sendable {
     let beginning: String?
     let endText: String?
     /// All tokens that end a sequence; the first one is appended.
-    private let knownEnds: [Int32]
+    let knownEnds: [Int32]
     private let chatTemplate: ChatTemplateText?
     /// The model's name, where a file gives it.
     private let model: String?

@@ -2,14 +2,6 @@ import ArgumentParser
 import CheckpointDiff
 import CheckpointStore
 
-#if canImport(Glibc)
-import Glibc
-#elseif canImport(Musl)
-import Musl
-#else
-import Darwin
-#endif
-
 /// `--by`.
 enum GroupingChoice: String, ExpressibleByArgument, CaseIterable {
     case tensor, layer, kind
@@ -79,7 +71,7 @@ struct Diff: ParsableCommand {
 
     func run() throws {
         if let probe = outputs.probe {
-            for path in [first, second] where try isOutsideTheStore(path) {
+            for path in [first, second] where try options.isOutsideTheStore(path) {
                 throw StoreError(
                     .badInput, "\(path): outputs are compared of snapshots, and this is a path",
                     hint: "ckpt ingest \(path) takes it in; then name it by run@step")
@@ -92,8 +84,8 @@ struct Diff: ParsableCommand {
     }
 
     private func compareWeights(by: GroupingChoice, sort: DiffSort, limit: Int) throws {
-        let first = try contents(first)
-        let second = try contents(second)
+        let first = try options.contents(first)
+        let second = try options.contents(second)
         let meter = Meter()
         let delta = try CheckpointDiff.compare(first, second, monitor: interruptible) { progress in
             Console.progress { meter.line("diff", progress.doneBytes, progress.totalBytes) }
@@ -103,23 +95,6 @@ struct Diff: ParsableCommand {
         let format = DiffFormat(delta, rows, by.grouping, limit)
         Console.print(options.json ? format.json.text : format.text)
         if exitCode, delta.isDifferent { throw ExitCode(ExitStatus.found.rawValue) }
-    }
-
-    private func contents(_ name: String) throws(StoreError) -> CheckpointContents {
-        try isOutsideTheStore(name) ? CheckpointContents(path: name) : options.open().contents(name)
-    }
-
-    /// A path when there is a file of that name and it looks like one, or no snapshot has the name.
-    private func isOutsideTheStore(_ name: String) throws(StoreError) -> Bool {
-        guard access(name, F_OK) == 0 else { return false }
-        if name.contains("/") || name.hasSuffix(".safetensors") { return true }
-        do throws(StoreError) {
-            _ = try options.open().snapshot(name)
-            return false
-        } catch {
-            guard error.code == .noSuchRef || error.code == .noStore else { throw error }
-            return true
-        }
     }
 
     private static func sorted(_ groups: [DeltaGroup], _ by: GroupingChoice, _ sort: DiffSort) -> [DeltaGroup] {
