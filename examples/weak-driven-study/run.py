@@ -152,8 +152,8 @@ class Study:
         first = self.first_step(run)
         return {
             "arm": arm, "seed": self.seed, "weak": weak if arm in NEEDS_WEAK else None, "step": best, "validation": validation[best],
-            "right": [row["right"] for row in test["rows"]],
-            **{key: test[key] for key in test if key not in ("ref", "right", "rows")},
+            "right": [row["right"] for row in test["per_sample"]],
+            **{key: test[key] for key in test if key not in ("ref", "right", "per_sample")},
             "pass_at_8": drawn["pass_at"], "tokens_seen": made["tokens"], "seconds": made["seconds"],
             "flops": made["tokens"] * self.weights("m1") * (12 if self.is_joint(run) else 8 if arm == "frozen-weak" else 6),
             "gradient_norm": first["gradient_norm"], "first_loss": first["loss"],
@@ -179,9 +179,9 @@ class Study:
         stats = json.loads(self.ckpt("stats", "--json"))
         return {
             "seed": self.seed, "m0_accuracy": m0["accuracy"], "train_nll": train["nll"], "train_p": train["mean_p"],
-            "accuracy": test["accuracy"], "right": [row["right"] for row in test["rows"]],
-            "figures": {key: test[key] for key in test if key not in ("ref", "rows")},
-            "control_right": [row["right"] for row in control["rows"]],
+            "accuracy": test["accuracy"], "right": [row["right"] for row in test["per_sample"]],
+            "figures": {key: test[key] for key in test if key not in ("ref", "per_sample")},
+            "control_right": [row["right"] for row in control["per_sample"]],
             "raw_bytes": stats["raw_bytes"], "packed_bytes": stats["packed_bytes"], "store_bytes": stats["store_bytes"],
         }
 
