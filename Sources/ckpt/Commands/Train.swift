@@ -122,7 +122,7 @@ struct Train: ParsableCommand {
         trainerOptions.allowsInexactResume = allowInexactResume
         trainerOptions.logPath = log
         let console = TrainingConsole(settings, isJSON: options.json)
-        let evaluator = try evaluation.map { id in try SnapshotEvaluator(store, "\(id)", limits) }
+        let evaluator = try evaluation.map { id in try SnapshotEvaluator(store, "\(id)", limits, options) }
         let reportPath = report
         var trainer: Trainer?
         let host = TrainerHost(
