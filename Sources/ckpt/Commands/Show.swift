@@ -19,11 +19,11 @@ struct Show: ParsableCommand {
         if options.json {
             Console.print(json(snapshot, steps).text)
         } else {
-            print(snapshot, steps)
+            try print(snapshot, steps, store)
         }
     }
 
-    private func print(_ snapshot: Snapshot, _ steps: [HistoryEntry]) {
+    private func print(_ snapshot: Snapshot, _ steps: [HistoryEntry], _ store: Store) throws {
         Console.print("snapshot  \(snapshot.id)")
         for entry in steps {
             let notes = HistoryFormat.notes(entry)
@@ -36,6 +36,7 @@ struct Show: ParsableCommand {
                     "optimizer left out: \(Format.count(entry.leftOutFiles, "file")), \(Format.bytes(entry.leftOutBytes)) (--no-optimizer)")
             }
         }
+        for line in TrainingNoteFormat.lines(try store.sidecars(ref)) { Console.print(Console.printable(line)) }
         for part in snapshot.dropped { Console.print("\(part.kind) dropped: part \(part.id.short)") }
         Console.print("size      \(Format.bytes(snapshot.byteCount)) in \(Format.count(snapshot.files.count, "file"))\n")
 
