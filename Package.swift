@@ -19,6 +19,7 @@ let package = Package(
         .library(name: "CheckpointStore", targets: ["CheckpointStore"]),
         .library(name: "CheckpointDiff", targets: ["CheckpointDiff"]),
         .library(name: "LanguageModel", targets: ["LanguageModel"]),
+        .library(name: "WeakTraining", targets: ["WeakTraining"]),
     ],
     dependencies: [
         // SHA-256 with the processor's own instructions, kept by Apple.
