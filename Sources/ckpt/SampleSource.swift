@@ -23,7 +23,9 @@ enum SampleSource {
             }
         }
         let lines = try ProbeFile.read(source)
-        let samples = try ProbeTokenizer(tokenizer, appendsEnd: true, file: source, store)
+        // Samples that are tokens already need no tokenizer.
+        let isText = lines.contains { $0.sample == nil }
+        let samples = try ProbeTokenizer(isText ? tokenizer : nil, appendsEnd: true, file: source, store)
         let probe = try Probe(lines: lines, tokenizer: samples.id, piece: samples.piece, tokenize: samples.sample)
         samples.noteLosses(lines)
         let id = probe.id

@@ -103,6 +103,17 @@ import Darwin
         #expect(try playground.run(["log"]).output == before)
     }
 
+    @Test func `samples of tokens need no tokenizer, and a file is the probe it was kept as`() throws {
+        let playground = try OutputPlayground()
+        let file = playground.directory.path + "/p.jsonl"
+        // m@1 has no tokenizer.json.
+        try playground.run(["train", "--strong", "m@1", "--data", file, "--run", "t"] + TrainTests.short)
+        #expect(try playground.run(["probe", "ls"]).output.split(separator: "\n").count == 2)
+        try playground.run(["train", "--strong", "m@1", "--data", "p", "--run", "u"] + TrainTests.short)
+        func id(_ ref: String) throws -> String { try #require(try playground.json(["show", ref])["id"] as? String) }
+        #expect(try id("t") == id("u"))
+    }
+
     @Test func `other settings for a run that was begun are named`() throws {
         let playground = try OutputPlayground()
         try playground.run(TrainTests.pair + TrainTests.short + ["--run", "t"])
@@ -124,16 +135,17 @@ import Darwin
         try #require(whole.status == 0, "\(whole)")
         let store = try Store.open(playground.store)
         func ids(_ run: String) throws -> [ContentID] { try store.history(of: run).map(\.id) }
+        let log = playground.store + "/training/cut/log.jsonl"
+        func steps() -> Int { ((try? String(contentsOfFile: log, encoding: .utf8)) ?? "").count { $0 == "\n" } }
         var random = SeededBytes(11)
         var stops = 0
         while stops < 200 {
+            let before = steps()
             let command = try Command.start(arguments("cut"))
-            let deadline = Int.random(in: 20_000...Int(whole.seconds * 700_000), using: &random)
-            var waited = 0
-            while command.isRunning, waited < deadline {
-                usleep(2000)
-                waited += 2000
-            }
+            // Every third time it may be while it begins; else once it has made a step.
+            let isEarly = stops % 3 == 2
+            while command.isRunning, !isEarly, steps() <= before { usleep(500) }
+            usleep(useconds_t.random(in: 0...40_000, using: &random))
             let isInterrupt = Bool.random(using: &random)
             if command.isRunning { command.send(isInterrupt ? SIGINT : SIGKILL) }
             let outcome = command.wait()
