@@ -6,7 +6,8 @@
 
 Models of random weights and samples of 256 random tokens, all but the first supervised, are made by make_forward_model.py: no
 row loses time to padding. Peers are train_peers.py's rows, in one process that waits while ours run: rounds alternate, figures are
-medians over them. A step's loss must agree, else it stops. `--data` holds trainer-run/ and gsm8k/, for the size of histories.
+medians over them. A step's loss must agree, else it stops. `--data` holds trainer-run/, tinystories-656k/ and gsm8k/, for
+the size of histories.
 """
 import argparse
 import json
@@ -226,6 +227,7 @@ class Train:
             for index, line in enumerate(lines):
                 item = json.loads(line)
                 file.write(json.dumps({"id": str(index), "prompt": item["question"] + "\n", "completion": item["answer"]}) + "\n")
+        command([self.ckpt, "probe", "add", "gsm8k", f"{work}/train.jsonl", "--tokenizer", f"{data}/tinystories-656k", "--store", store])
         fine = ["--strong", "base@400", "--weak", "base@100"]
         for label, start, dtype, rate, asked in [
             ("BF16 fine-tune, joint", fine, "bf16", "1e-4", ".25"), ("FP32 fine-tune, joint", fine, "f32", "1e-4", ".66"),
@@ -233,7 +235,7 @@ class Train:
         ]:
             run = label.lower().replace(" ", "-").replace(",", "")
             answer = json.loads(command(
-                [self.ckpt, "train", *start, "--data", f"{work}/train.jsonl", "--run", run, "--steps", "200", "--batch", "16",
+                [self.ckpt, "train", *start, "--data", "gsm8k", "--run", run, "--steps", "200", "--batch", "16",
                  "--save-every", "20", "--learning-rate", rate, "--dtype", dtype, "--max-length", "512", "--json", "--store", store])[2])
             stats = {row["run"]: row for row in json.loads(command([self.ckpt, "stats", "--json", "--store", store])[2])["by_run"]}
             rows = [stats[name] for name in (run, run + ".weak") if name in stats]

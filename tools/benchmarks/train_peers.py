@@ -18,11 +18,11 @@ betas .9 and .999, epsilon 1e-8, no decay). All is float32, and nothing is dropp
 
 With --joint or --frozen the logits are lambda z + (1 - lambda) z_weak, and the weak is trained too or is not.
 
-Timing tries every M, and all of the step at once, keeps the fastest and prints a line of JSON to each row, then `ready`; then, for
-each line it reads, every row makes the next step and a line has the seconds of each. --memory makes three steps of one row at the
-first M in this process and prints its greatest anonymous memory, seen every 5 ms from before the model is loaded. --curve makes
-STEPS steps at the first M, at a rate that warms up over a tenth of them and falls to a tenth of R along a cosine as transformers
-has it; prints each step's loss before it, and writes losses, rates and gradient norms to OUT.json.
+Timing tries every M, and all of the step at once, keeps the fastest and prints a line of JSON to each row, then `ready`; then,
+for each line it reads, every row makes the next step and a line has the seconds of each. --memory makes three steps of one row
+at the first M in this process and prints its greatest anonymous memory, seen every 5 ms from before the model is loaded.
+--curve makes STEPS steps at the first M, at a rate that warms up over a tenth of them and falls to a tenth of R along a cosine
+as transformers has it; prints each step's loss before it, and writes losses, rates and gradient norms to OUT.json.
 
 Needs torch, safetensors and transformers (the committed figures name their versions).
 """
@@ -89,7 +89,8 @@ class Trainer:
             return F.cross_entropy(logits(ids, mask, rows), targets, reduction="sum")
 
         self.loss = torch.compile(loss, dynamic=True) if row == "compiled" else loss
-        self.optimizer = torch.optim.AdamW(self.weights, lr=options.rate, betas=(0.9, 0.999), eps=1e-8, weight_decay=0, fused=True)
+        self.optimizer = torch.optim.AdamW(
+            self.weights, lr=options.rate, betas=(0.9, 0.999), eps=1e-8, weight_decay=0, fused=True)
 
     def mixed(self, strong, weak, weak_weights, options):
         share = options.share
