@@ -81,6 +81,8 @@ public final class Trainer {
 
     /// The log so far, line by line, as it is to be plotted.
     public var logLines: [JSONValue] { TrainingLog.lines(area.logPath) }
+    /// Tensors of the strong snapshot that the model has no use for: they are not in the snapshots that are written.
+    public var unusedTensors: [String] { strong.unusedTensors }
     /// Steps that were taken before, by an earlier process.
     public var stepsDone: Int { progress.step }
 

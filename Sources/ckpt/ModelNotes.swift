@@ -11,8 +11,13 @@ enum ModelNotes {
     }
 
     static func print(_ ref: String, _ model: LanguageModel, _ probe: ScoredProbe, _ files: Sidecars) throws(StoreError) {
-        printUnused(ref, model)
-        if let length = model.trainedLength {
+        printUnused(ref, model.unusedTensors)
+        try printSamples(ref, trainedLength: model.trainedLength, probe, files)
+    }
+
+    /// Says where samples are longer than a model was made for, or their tokens are not its own.
+    static func printSamples(_ ref: String, trainedLength: Int?, _ probe: ScoredProbe, _ files: Sidecars) throws(StoreError) {
+        if let length = trainedLength {
             let count = probe.count(longerThan: length)
             if count > 0 {
                 note("\(Format.count(count, "sample")) longer than the \(length) positions that \(ref) was made for; --max-length \(length) cuts there")
@@ -24,11 +29,12 @@ enum ModelNotes {
     }
 
     /// Says which weights count for nothing.
-    static func printUnused(_ ref: String, _ model: LanguageModel) {
-        let unused = model.unusedTensors
+    ///
+    /// - Parameter consequence: what becomes of them.
+    static func printUnused(_ ref: String, _ unused: [String], _ consequence: String = "") {
         if !unused.isEmpty {
             let shown = unused.prefix(shownNames).joined(separator: ", ") + (unused.count > shownNames ? ", ..." : "")
-            note("\(ref): its config.json has no use for \(Format.count(unused.count, "tensor")) of its weights: \(shown)")
+            note("\(ref): its config.json has no use for \(Format.count(unused.count, "tensor")) of its weights: \(shown)\(consequence)")
         }
     }
 

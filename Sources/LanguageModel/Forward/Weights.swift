@@ -88,6 +88,9 @@ struct Weights {
         Weight(entry: try entry(name, [rows, columns]), rows: rows, columns: columns)
     }
 
+    /// Refuses a tensor that is not there, or not of this shape.
+    func check(_ name: String, _ shape: [Int]) throws(LanguageModelError) { _ = try entry(name, shape) }
+
     /// A tensor as floats.
     func read(_ name: String, _ shape: [Int], into out: UnsafeMutablePointer<Float>) throws(LanguageModelError) {
         let entry = try entry(name, shape)

@@ -26,6 +26,7 @@ package final class Parameters {
     }
 
     package private(set) var entries: [Entry] = []
+    private var places: [String: Int] = [:]
     /// Floats in all.
     package private(set) var count = 0
     private let valueBuffer = FloatBuffer()
@@ -41,11 +42,24 @@ package final class Parameters {
 
     /// The parameter of that name: a new one, or the one that was asked for before (tied weights).
     func add(_ name: String, _ shape: Int...) -> Parameter {
-        if let known = entries.first(where: { $0.name == name }) { return known.parameter }
+        if let known = places[name] { return entries[known].parameter }
+        places[name] = entries.count
         let parameter = Parameter(offset: count, shape: shape)
         entries.append(Entry(name: name, parameter: parameter))
-        count = (count + parameter.count + 15) / 16 * 16
+        // Sizes come from a file: together they may be more than can be counted.
+        let weights = shape.reduce(1.0) { $0 * Double($1) } + Double(count)
+        if weights < Double(Parameters.limit) { count = (count + parameter.count + 15) / 16 * 16 } else { count = Parameters.limit }
         return parameter
+    }
+
+    /// Floats that a model may have: weights, gradients and moments of so many are half a tebibyte.
+    private static let limit = 1 << 35
+
+    /// - Throws: `.unsupported` for a model of more weights than any memory has room for.
+    func check(_ path: String) throws(LanguageModelError) {
+        guard count < Parameters.limit else {
+            throw LanguageModelError(.unsupported, "\(path): a model of more than \(Parameters.limit) weights")
+        }
     }
 
     /// Room for all that were added; zero.

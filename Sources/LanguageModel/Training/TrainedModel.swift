@@ -35,6 +35,9 @@ public final class TrainedModel {
         modelType = file.modelType
         parameters = Parameters()
         decoder = try file.decoder(parameters, weights, longest: longest)
+        // Before there is room for them: the configuration may ask for more than the file has.
+        try parameters.check(path)
+        for entry in parameters.entries { try weights.check(entry.name, entry.parameter.shape) }
         unusedTensors = weights.unused
         parameters.allocate()
         for entry in parameters.entries {
@@ -56,6 +59,7 @@ public final class TrainedModel {
         parameters = Parameters()
         decoder = try file.decoder(parameters, nil, longest: longest)
         unusedTensors = []
+        try parameters.check(path)
         parameters.allocate()
         let deviation = try file.config.positive("initializer_range", or: 0.02)
         let depth = (2 * Double(max(1, decoder.layerCount))).squareRoot()

@@ -60,7 +60,7 @@ struct Generate: ParsableCommand {
         }
         let needed = prompts.map(\.tokens.count).max() ?? 1
         let model = try runner.model(longest: runner.positions(needed: needed, wanted: needed + maxNew))
-        ModelNotes.printUnused(ref, model)
+        ModelNotes.printUnused(ref, model.unusedTensors)
         let generation = sampling.options(maximumNew: maxNew, ends: tokenizer.ends, threads: threads)
         if requests.count == 1, !options.json {
             try stream(requests[0], runner, model, generation, tokenizer)

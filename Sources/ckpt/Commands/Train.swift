@@ -140,6 +140,11 @@ struct Train: ParsableCommand {
             began: console.began, isStopped: { Interrupt.isRequested })
         let made = try Trainer(store, settings, files: files, trainerOptions, host)
         trainer = made
+        ModelNotes.printUnused(source, made.unusedTensors, "; the snapshots are without them")
+        if let strong {
+            try ModelNotes.printSamples(
+                strong, trainedLength: LanguageModel.trainedLength(store.contents(strong)), probe, store.sidecars(strong))
+        }
         console.resumes(from: made.stepsDone)
         defer { Console.endProgress() }
         try made.train()
