@@ -17,31 +17,31 @@ struct TeamProduct {
     /// out (T, N) = x (T, K) weight (N, K)^T, or out += it.
     func multiply(_ x: Matrix, _ weight: Matrix, into out: Matrix, adding: Bool = false) {
         precondition(x.columns == weight.columns && out.columns == weight.rows && x.rows == out.rows)
-        forEachPart(out.rows, out.columns) { rows, columns, panel in
-            for tile in Parts.of(columns, atMost: DenseProduct.panelRows) {
-                for inner in Parts.of(0..<weight.columns, atMost: DenseProduct.panelColumns) {
-                    let packed = panel.panel(columns: tile.count, rows: inner.count, strip: kernels.strip)
-                    kernels.pack_rows(
-                        weight.row(tile.lowerBound) + inner.lowerBound, weight.stride * 4, nil, tile.count, inner.count, 0, packed)
-                    kernels.multiply(
-                        x.row(rows.lowerBound) + inner.lowerBound, x.stride, rows.count, packed, kernels.strip * inner.count,
-                        tile.count, inner.count, out.row(rows.lowerBound) + tile.lowerBound, out.stride,
-                        adding || inner.lowerBound > 0 ? 1 : 0)
-                }
-            }
+        multiply(x, into: out, adding) { columns, inner, panel in
+            kernels.pack_rows(
+                weight.row(columns.lowerBound) + inner.lowerBound, weight.stride * 4, nil, columns.count, inner.count, 0, panel)
         }
     }
 
     /// out (T, N) = x (T, K) weight (K, N), or out += it: the gradient of what `multiply` took, from that of what it made.
     func multiply(_ x: Matrix, transposed weight: Matrix, into out: Matrix, adding: Bool = false) {
         precondition(x.columns == weight.rows && out.columns == weight.columns && x.rows == out.rows)
+        multiply(x, into: out, adding) { columns, inner, panel in
+            kernels.pack_columns(
+                weight.row(inner.lowerBound) + columns.lowerBound, weight.stride * 4, nil, inner.count, columns.count, 0, inner.count, panel)
+        }
+    }
+
+    /// Calls `pack` for a panel of so many columns of the product, over a part of the inner dimension, and multiplies with it.
+    private func multiply(
+        _ x: Matrix, into out: Matrix, _ adding: Bool,
+        pack: (_ columns: Range<Int>, _ inner: Range<Int>, UnsafeMutablePointer<Float>) -> Void
+    ) {
         forEachPart(out.rows, out.columns) { rows, columns, panel in
             for tile in Parts.of(columns, atMost: DenseProduct.panelRows) {
-                for inner in Parts.of(0..<weight.rows, atMost: DenseProduct.panelColumns) {
+                for inner in Parts.of(0..<x.columns, atMost: DenseProduct.panelColumns) {
                     let packed = panel.panel(columns: tile.count, rows: inner.count, strip: kernels.strip)
-                    kernels.pack_columns(
-                        weight.row(inner.lowerBound) + tile.lowerBound, weight.stride * 4, nil, inner.count, tile.count, 0,
-                        inner.count, packed)
+                    pack(tile, inner, packed)
                     kernels.multiply(
                         x.row(rows.lowerBound) + inner.lowerBound, x.stride, rows.count, packed, kernels.strip * inner.count,
                         tile.count, inner.count, out.row(rows.lowerBound) + tile.lowerBound, out.stride,
