@@ -37,15 +37,15 @@ public enum Preset: String, Sendable, CaseIterable {
         case .sft: "plain fine-tuning: more training"
         case .doubledSFT: "twice the steps, the FLOPs of a pair: more compute"
         case .fastSFT: "twice the rate (4 with a rate factor of 4): a higher rate"
-        case .temperature: "the scale of a mix, without a weak model in it"
+        case .temperature: "the scale of a mix alone (--weak is for the curriculum)"
         case .matchedTemperature: "the scale at which mean 1 - P(y) begins as the mix's does"
-        case .wmss: "mix and curriculum"
+        case .wmss: "the method: --mix weak --weak-branch joint --select code"
         case .mixOnly: "the mix without the curriculum"
         case .selectOnly: "the curriculum without the mix"
         case .frozenWeak: "the weak branch is not trained"
         case .shuffledWeak: "the weak's logits rotated: knowledge against noise"
         case .peer: "the weak is as strong, of another seed: weakness against ensembling"
-        case .labelSmoothing: "another cure for confidence (.05, .1, .2 by validation)"
+        case .labelSmoothing: "another cure for confidence (.1, or --label-smoothing)"
         }
     }
 

@@ -5,7 +5,7 @@ import WeakTraining
 
 /// What is trained on, and how: the axes of the method, and the presets over them.
 struct RecipeArguments: ParsableArguments {
-    @Option(help: ArgumentHelp("What the axes below are if not given; see PRESETS.", valueName: "name"))
+    @Option(help: ArgumentHelp("What the axes below are if not given; see PRESETS (default: wmss with --weak, else sft).", valueName: "name"))
     var preset: String?
     @Option(help: ArgumentHelp("What the logits are mixed with: none, weak, temperature, shuffled.", valueName: "mix"))
     var mix: String?
@@ -19,7 +19,7 @@ struct RecipeArguments: ParsableArguments {
     var multiplier: Double?
     @Option(help: ArgumentHelp("The strong model's share of the mixed logits (default: .5).", valueName: "share"))
     var lambda: Double?
-    @Option(help: ArgumentHelp("The share of the target that is spread over all tokens (default: 0).", valueName: "share"))
+    @Option(help: ArgumentHelp("The share of the target that is spread over all tokens (default: 0, .1 by its preset).", valueName: "share"))
     var labelSmoothing: Double?
     @Option(help: ArgumentHelp("Times the learning rate.", valueName: "x"))
     var rateFactor: Double?

@@ -74,7 +74,8 @@ struct TokenizerSettings: Sendable {
         guard !knownEnds.isEmpty else {
             throw LanguageModelError(
                 .missing, "\(name) names no end of sequence to put after the completion",
-                hint: "eos_token_id in generation_config.json or config.json, or eos_token in tokenizer_config.json; or --no-eos")
+                hint: "eos_token_id in generation_config.json or config.json, or eos_token in tokenizer_config.json; "
+                    + "or ckpt probe add --no-eos")
         }
         return knownEnds
     }

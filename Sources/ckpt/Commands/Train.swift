@@ -13,10 +13,11 @@ struct Train: ParsableCommand {
             mixes an older snapshot's logits in: the loss is -ln softmax(lambda z_strong + (1 - lambda) z_weak)[y], and samples are
             drawn by what the two are unsure of. Only the strong model is kept for use.
 
-            --data is a file of JSON lines, as "ckpt probe add" reads them, or a probe. The snapshots go to --run; a weak model that
-            is trained too goes to RUN.weak. --weak auto takes the best of the strong snapshot's run by gap value ("ckpt gap").
+            --data is a file of JSON lines, as "ckpt probe add" reads them, or a probe. A file is kept as a probe, named for it and
+            its content ("ckpt probe ls"); other keys than prompt and completion, and --no-eos, are for "ckpt probe add", whose probe
+            --data then names. The snapshots go to --run; a weak model that is trained too goes to RUN.weak. --weak auto takes the best of the strong snapshot's run by gap value ("ckpt gap").
             --weak A,B,... with --weak-branch frozen mixes each sample with the one of greatest gap. --preset sft trains plainly,
-            from a snapshot or, with --init, from random weights.
+            from a snapshot or, with --init, from random weights; those need a rate of 1e-3 or so.
 
             Stopped in any way, the same command goes on where it was, and the snapshots are the same byte for byte.
 
@@ -28,7 +29,7 @@ struct Train: ParsableCommand {
 
     @Option(help: ArgumentHelp("The snapshot to train.", valueName: "ref"))
     var strong: String?
-    @Option(name: .customLong("init"), help: ArgumentHelp("Begin with random weights for the config.json of this directory or snapshot.", valueName: "dir|ref"), completion: .directory)
+    @Option(name: .customLong("init"), help: ArgumentHelp("Begin with random weights for the config.json of this directory or snapshot, with its tokenizer.json.", valueName: "dir|ref"), completion: .directory)
     var initial: String?
     @Option(help: ArgumentHelp("The weak snapshot, several, or auto.", valueName: "ref|auto|a,b"))
     var weak: String?
