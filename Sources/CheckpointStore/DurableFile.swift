@@ -14,9 +14,14 @@ public final class DurableFile {
         self.path = path
         temporary = path + ".part"
         let temporary = temporary
-        file = try throwingStoreErrors {
-            try FileSystem.removeFile(temporary)
-            return try OpenFile(creating: temporary)
+        do throws(StoreError) {
+            file = try throwingStoreErrors {
+                try FileSystem.removeFile(temporary)
+                return try OpenFile(creating: temporary)
+            }
+        } catch {
+            // Nobody asked for the other name.
+            throw StoreError(error.code, error.reason.replacing(temporary, with: path), hint: error.hint)
         }
         buffer.reserveCapacity(DurableFile.bufferBytes)
     }

@@ -81,7 +81,9 @@ public struct Recipe: Sendable, Equatable {
     public func check(weaks: [String]) throws(WeakTrainingError) {
         if weaks.isEmpty, needsWeak {
             let needed = mix.hasWeak ? "--mix \(mix.rawValue)" : isMatched ? "--preset \(preset.rawValue)" : select
-            throw WeakTrainingError(.usage, "\(needed) needs a weak snapshot", hint: "--weak REF")
+            let isSelection = !mix.hasWeak && !isMatched
+            throw WeakTrainingError(
+                .usage, "\(needed) needs a weak snapshot", hint: isSelection ? "--weak REF, or --select uniform" : "--weak REF")
         }
         if let weak = weaks.first, !needsWeak {
             throw WeakTrainingError(

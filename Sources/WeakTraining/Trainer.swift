@@ -68,6 +68,7 @@ public final class Trainer {
             let dtype = settings.dtype ?? self.files.dtype ?? .f32
             for weight in strong.weights { dtypes[weight.name] = dtype }
         }
+        try Trainer.check(probe, strong)
         self.dtypes = dtypes
         if Set(dtypes.values).count == 1 { self.files.setDType(dtypes.first!.value) }
         if TrainingArea.exists(store, run: settings.run) {
@@ -86,6 +87,16 @@ public final class Trainer {
     /// Steps that were taken before, by an earlier process.
     public var stepsDone: Int { progress.step }
 
+    /// Refuses samples with tokens that the model does not know, before anything is written.
+    private static func check(_ probe: ScoredProbe, _ model: TrainedModel) throws(WeakTrainingError) {
+        for (index, sample) in probe.samples.enumerated() {
+            guard let token = sample.tokens.first(where: { $0 < 0 || Int($0) >= model.vocabularySize }) else { continue }
+            throw WeakTrainingError(
+                .badInput, "--data: sample \(probe.probe.samples[index].id): token \(token), and the model has a vocabulary of \(model.vocabularySize)",
+                hint: "vocab_size in its config.json is at least the number of its tokenizer's tokens")
+        }
+    }
+
     /// The name of the kernels that sums are made by.
     static let kernels =
         ck_avx512_product_kernels() != nil ? "avx512" : ck_avx2_product_kernels() != nil ? "avx2" : "portable"
@@ -98,8 +109,8 @@ public final class Trainer {
         let differences = settings.differences(from: theirs)
         guard differences.isEmpty else {
             throw StoreError(
-                .conflict, "run \(settings.run) was begun with other settings: \(differences.joined(separator: "; "))",
-                hint: "another --run, or the same settings to go on with it")
+                .conflict, "run \(settings.run) is there already, begun with other settings: \(differences.joined(separator: "; "))",
+                hint: "another --run; or the same settings, to go on with it")
         }
         guard state.kernels == Trainer.kernels || options.allowsInexactResume else {
             throw StoreError(
@@ -122,9 +133,11 @@ public final class Trainer {
     ///
     /// - Throws: `StoreError.interrupted` when it is asked to stop; what was done until then is kept.
     public func train() throws {
-        if case .random = settings.start, progress.step == 0, state == nil {
+        if case .random = settings.start, progress.step == 0, progress.strong.isEmpty {
             // The history begins with what nobody has trained yet.
-            try save(RoundModels(strong: strong, weak: nil, optimizer: nil))
+            let models = RoundModels(strong: strong, weak: nil, optimizer: AdamW([strong], settings.plan.optimizer, team))
+            try writeFirstState(models)
+            try save(models)
         }
         while progress.round < settings.plan.rounds { try trainRound() }
         try area.removeStaging()
@@ -148,6 +161,7 @@ public final class Trainer {
             self.state = nil
         }
         let pass = try GradientPass(strong, weak, gradientOptions, team)
+        try writeFirstState(round)
         if plan.recipe.isMatched, progress.share == nil { progress.share = try matchedShare() }
         let loss = lossSettings
         host.began(
@@ -325,6 +339,11 @@ public final class Trainer {
         var branches: [ResumeState.Branch] {
             (optimizer?.models ?? []).enumerated().map { ($0 == 0 ? "strong" : "weak", $1.model, $1.moments) }
         }
+    }
+
+    /// Before the first snapshot: a training that is killed between it and the state of its step is gone on with all the same.
+    private func writeFirstState(_ models: RoundModels) throws(StoreError) {
+        if !TrainingArea.exists(store, run: settings.run) { try writeState(models) }
     }
 
     /// Writes what is to be gone on from, in the place of what was.

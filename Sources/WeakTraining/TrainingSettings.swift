@@ -71,17 +71,33 @@ public struct TrainingSettings: Sendable, Equatable {
         return members
     }
 
-    /// What differs from `other`, key by key, for people.
+    /// What differs from `other`, option by option, for people.
     func differences(from other: JSONValue) -> [String] {
-        func flat(_ value: JSONValue, _ prefix: String, _ out: inout [String: String]) {
+        func flat(_ value: JSONValue, _ out: inout [String: String]) {
             for member in value.members ?? [] {
-                if member.value.members != nil { flat(member.value, prefix, &out) } else { out[prefix + member.key] = member.value.text }
+                if member.value.members != nil { flat(member.value, &out) } else { out[member.key] = TrainingSettings.shown(member.value) }
             }
         }
         var (mine, theirs) = ([String: String](), [String: String]())
-        flat(json, "", &mine)
-        flat(other, "", &theirs)
-        return Set(mine.keys).union(theirs.keys).sorted().filter { mine[$0] != theirs[$0] }
-            .map { "\($0) was \(theirs[$0] ?? "not given") and is \(mine[$0] ?? "not given")" }
+        flat(json, &mine)
+        flat(other, &theirs)
+        return Set(mine.keys).union(theirs.keys).sorted().filter { mine[$0] != theirs[$0] }.map { key in
+            "\(TrainingSettings.option(key)) was \(theirs[key] ?? "not given") and is \(mine[key] ?? "not given")"
+        }
+    }
+
+    /// Ids by their beginning.
+    private static func shown(_ value: JSONValue) -> String {
+        if let text = value.string { return text.utf8.count == 64 ? String(text.prefix(12)) : text }
+        if let elements = value.array { return elements.isEmpty ? "none" : elements.map(shown).joined(separator: ",") }
+        return value.text
+    }
+
+    private static func option(_ key: String) -> String {
+        let others = [
+            "passes": "epochs", "save_interval": "save-every", "batch_size": "batch", "evaluation": "eval", "random_weights_of": "init",
+            "chooses_weak": "weak auto", "warm_up_share": "warm-up", "warm_up_steps": "warm-up",
+        ]
+        return "--" + (others[key] ?? key.replacing("_", with: "-"))
     }
 }

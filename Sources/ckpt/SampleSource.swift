@@ -13,8 +13,9 @@ enum SampleSource {
     /// - Parameters:
     ///   - source: a file of JSON lines where there is one, else the name of a probe or a unique prefix of its id.
     ///   - tokenizer: a directory or a snapshot with a tokenizer.json, for samples that are text.
+    ///   - keys: the members of its lines that hold prompt and completion; nil: the usual ones.
     /// - Returns: the probe's id.
-    static func probe(_ source: String, tokenizer: String, _ store: Store) throws(StoreError) -> ContentID {
+    static func probe(_ source: String, tokenizer: String, _ keys: ProbeFile.TextKeys?, _ store: Store) throws(StoreError) -> ContentID {
         guard access(source, F_OK) == 0 else {
             do throws(StoreError) {
                 return try store.probe(source).id
@@ -22,7 +23,7 @@ enum SampleSource {
                 throw StoreError(.noSuchRef, "\(source): neither a file nor a probe", hint: "ckpt probe ls lists the probes")
             }
         }
-        let lines = try ProbeFile.read(source)
+        let lines = try ProbeFile.read(source, keys: keys)
         // Samples that are tokens already need no tokenizer.
         let isText = lines.contains { $0.sample == nil }
         let samples = try ProbeTokenizer(isText ? tokenizer : nil, appendsEnd: true, file: source, store)

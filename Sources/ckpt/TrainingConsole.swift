@@ -6,6 +6,8 @@ import WeakTraining
 final class TrainingConsole {
     private let settings: TrainingSettings
     private let isJSON: Bool
+    /// A snapshot as people name it.
+    private let name: (ContentID) -> String
     private let start = Clock.seconds
     private var tokens = 0
     private var trainedSeconds = 0.0
@@ -14,11 +16,11 @@ final class TrainingConsole {
     /// Exponential mean of the loss, which one batch alone makes jump.
     private var loss: Double?
     private var savedRows: [SavedSnapshot] = []
-    private var begun: BegunRound?
 
-    init(_ settings: TrainingSettings, isJSON: Bool) {
+    init(_ settings: TrainingSettings, isJSON: Bool, name: @escaping (ContentID) -> String) {
         self.settings = settings
         self.isJSON = isJSON
+        self.name = name
     }
 
     func resumes(from step: Int) {
@@ -26,11 +28,10 @@ final class TrainingConsole {
     }
 
     func began(_ round: BegunRound) {
-        begun = round
-        let weak = round.weaks.map(\.short).joined(separator: ", ")
+        let weak = round.weaks.map(name).joined(separator: ", ")
         let share = round.share.map { ", logits times \(Format.fixed($0, 4))" } ?? ""
         note(
-            "round \(round.round + 1) of \(settings.plan.rounds): \(round.weights) weights, strong \(round.strong.short)"
+            "round \(round.round + 1) of \(settings.plan.rounds): \(round.weights) weights, strong \(name(round.strong))"
                 + (weak.isEmpty ? "" : ", weak \(weak)")
                 + ", \(Format.count(round.samples, "sample")), \(Format.count(round.steps, "step"))\(share)")
     }

@@ -11,12 +11,12 @@ extension TrainingReport {
         facts.append(("select", plan.recipe.curriculum.selection.text))
         if let lambda = plan.recipe.lambda { facts.append(("lambda", "\(lambda)")) }
         switch settings.start {
-        case .snapshot(let id): facts.append(("strong", "\(id)"))
+        case .snapshot(let id): facts.append(("strong", id.short))
         case .random: facts.append(("strong", "random weights"))
         }
-        if !settings.weaks.isEmpty { facts.append(("weak", settings.weaks.map { "\($0)" }.joined(separator: ", "))) }
+        if !settings.weaks.isEmpty { facts.append(("weak", settings.weaks.map(\.short).joined(separator: ", "))) }
         facts += [
-            ("data", "\(settings.data)"), ("batch", "\(plan.batchSize)"), ("learning rate", "\(plan.learningRate.peak)"),
+            ("data", settings.data.short), ("batch", "\(plan.batchSize)"), ("learning rate", "\(plan.learningRate.peak)"),
             ("seed", "\(plan.seed)"), ("rounds", "\(plan.rounds)"),
         ]
         let report = TrainingReport(title: "ckpt train: \(settings.run)", facts: facts, log: trainer.logLines)

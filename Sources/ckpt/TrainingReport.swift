@@ -105,19 +105,21 @@ struct TrainingReport {
     }
 
     private func table(_ saves: [JSONValue]) -> String {
-        let rows = saves.map { save -> String in
-            func number(_ key: String, _ format: (Double) -> String) -> String {
-                TrainingReport.number(save, key).map(format) ?? ""
-            }
-            let cells = [
-                number("step") { Format.fixed($0, 0) }, save["saved"]?.string ?? "",
-                String((save["snapshot"]?.string ?? "").prefix(12)),
-                number("eval_nll") { Format.fixed($0, 4) }, number("eval_accuracy") { Format.fixed(100 * $0, 1) + " %" },
-                number("eval_samples") { Format.fixed($0, 0) },
-            ]
-            return "<tr>" + cells.map { "<td>\($0.escapedForHTML)</td>" }.joined() + "</tr>\n"
+        typealias Column = (title: String, text: (JSONValue) -> String?)
+        func number(_ key: String, _ format: @escaping (Double) -> String) -> (JSONValue) -> String? {
+            { TrainingReport.number($0, key).map(format) }
         }
-        let heads = ["Step", "Saved", "Snapshot", "NLL", "Accuracy", "Samples"].map { "<th scope=\"col\">\($0)</th>" }
+        let columns: [Column] = [
+            ("Step", number("step") { Format.fixed($0, 0) }), ("Saved", { $0["saved"]?.string }),
+            ("Snapshot", { $0["snapshot"]?.string.map { String($0.prefix(12)) } }), ("NLL", number("eval_nll") { Format.fixed($0, 4) }),
+            ("Entropy", number("eval_entropy") { Format.fixed($0, 4) }), ("Accuracy", number("eval_accuracy") { Format.fixed(100 * $0, 1) + " %" }),
+        ]
+        // What none of them has is no column.
+        let shown = columns.filter { column in saves.contains { column.text($0) != nil } }
+        let heads = shown.map { "<th scope=\"col\">\($0.title)</th>" }
+        let rows = saves.map { save in
+            "<tr>" + shown.map { "<td>\(($0.text(save) ?? "").escapedForHTML)</td>" }.joined() + "</tr>\n"
+        }
         return "<h2>Saved</h2>\n<table>\n<tr>\(heads.joined())</tr>\n\(rows.joined())</table>\n"
     }
 

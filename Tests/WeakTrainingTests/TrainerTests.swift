@@ -66,6 +66,42 @@ import Testing
         #expect(try begun("c", seed: 2)[0] != first[0])
     }
 
+    @Test func `samples that a new model cannot read are refused before anything is written`() throws {
+        let playground = try TrainingPlayground()
+        let config = playground.config + "/config.json"
+        let text = String(decoding: try FileTree.bytes(config), as: UTF8.self)
+        try FileTree.write(text.replacing("\"vocab_size\": 61", with: "\"vocab_size\": 30"), to: config)
+        var settings = try playground.settings(.sft, steps: 2)
+        settings.start = .random(ContentID.hash(of: []))
+        let error = #expect(throws: WeakTrainingError.self) { try playground.train(settings) }
+        #expect("\(error!)".contains("--data: sample s") && "\(error!)".contains("a vocabulary of 30"))
+        #expect((try? playground.ids("t")) == nil)
+        try FileTree.write(text, to: config)
+        try playground.train(settings)
+        #expect(try playground.ids("t").count == 2)
+    }
+
+    @Test(arguments: [Preset.sft, .wmss], [false, true])
+    func `killed between a snapshot and its state it is gone on with`(preset: Preset, isRandom: Bool) throws {
+        guard preset == .sft || !isRandom else { return }
+        let playground = try TrainingPlayground()
+        func settings(_ run: String) throws -> TrainingSettings {
+            var settings = try playground.settings(preset, run: run, steps: 4)
+            if isRandom { settings.start = .random(ContentID.hash(of: [])) }
+            return settings
+        }
+        try playground.train(settings("whole"))
+        // The state as it is before the first snapshot, put back after the last one: as if the others had never been written.
+        let state = playground.directory.path + "/store/training/cut/state"
+        #expect(throws: StoreError.self) { try playground.train(settings("cut"), stopAfter: 1) }
+        let first = try FileTree.bytes(state)
+        try playground.train(settings("cut"))
+        let ids = try playground.ids("cut")
+        try FileTree.write(first, to: state)
+        #expect(try playground.train(settings("cut")).count == 3)
+        #expect(try playground.ids("cut") == ids && ids == playground.ids("whole"))
+    }
+
     @Test func `a round's weak is the strong of the one before`() throws {
         let playground = try TrainingPlayground()
         try playground.train(playground.settings(rounds: 2, steps: 2))
@@ -135,7 +171,7 @@ import Testing
         var other = try playground.settings(seed: 4)
         other.saveInterval = 3
         let error = #expect(throws: StoreError.self) { try playground.train(other) }
-        #expect(error?.code == .conflict && "\(error!)".contains("save_interval was 2 and is 3; seed was 3 and is 4"))
+        #expect(error?.code == .conflict && "\(error!)".contains("--save-every was 2 and is 3; --seed was 3 and is 4"))
         #expect(try playground.ids("t") == before)
         // A finished one has nothing left to do.
         #expect(try playground.train(playground.settings()).isEmpty)

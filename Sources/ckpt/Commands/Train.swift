@@ -35,6 +35,10 @@ struct Train: ParsableCommand {
     var weak: String?
     @Option(help: ArgumentHelp("What is trained on: a file or a probe.", valueName: "file|probe"), completion: .file(extensions: ["jsonl", "json"]))
     var data: String
+    @Option(help: ArgumentHelp("The member of a file's lines that holds the prompt.", valueName: "key"))
+    var promptKey: String?
+    @Option(help: ArgumentHelp("The member that holds the completion.", valueName: "key"))
+    var completionKey: String?
     @Option(name: .customLong("run"), help: ArgumentHelp("The run to write (default: the strong snapshot's, with the preset behind it).", valueName: "name"))
     var runName: String?
     @OptionGroup(title: "Method") var recipe: RecipeArguments
@@ -68,6 +72,22 @@ struct Train: ParsableCommand {
         guard threads ?? 1 > 0 else { throw ValidationError("--threads is at least 1") }
         guard dtype.map({ Train.dtypes[$0] != nil }) ?? true else { throw ValidationError("--dtype is bf16, f16 or f32") }
         guard initial == nil || runName != nil else { throw ValidationError("--init needs --run: the name of what begins") }
+        guard initial == nil || weak != "auto" else {
+            throw ValidationError("--weak auto chooses from the history before the strong snapshot, and --init has none: --preset sft first")
+        }
+        do {
+            _ = try asked()
+        } catch {
+            throw ValidationError(error.reason + (error.hint.map { " (\($0))" } ?? ""))
+        }
+    }
+
+    /// The recipe, the plan and the weak snapshots by name.
+    private func asked() throws(WeakTrainingError) -> (recipe: Recipe, plan: TrainingPlan, weaks: [String]) {
+        let recipe = try recipe.recipe(initial == nil && weak != nil ? .wmss : .sft)
+        let weaks = weak.map { $0.split(separator: ",", omittingEmptySubsequences: true).map(String.init) } ?? []
+        try recipe.check(weaks: weaks)
+        return (recipe, try plan.plan(recipe), weaks)
     }
 
     private static let dtypes: [String: DType] = ["bf16": .bf16, "f16": .f16, "f32": .f32, "fp32": .f32, "fp16": .f16]
@@ -76,10 +96,7 @@ struct Train: ParsableCommand {
         do {
             try train()
         } catch let error as WeakTrainingError {
-            Console.endProgress()
-            throw error.code == .usage
-                ? ValidationError(error.reason + (error.hint.map { " (\($0))" } ?? ""))
-                : StoreError(.badInput, error.reason, hint: error.hint)
+            throw StoreError(.badInput, error.reason, hint: error.hint)
         } catch let error as LanguageModelError {
             throw StoreError(running: error, strong ?? initial ?? "")
         }
@@ -87,21 +104,21 @@ struct Train: ParsableCommand {
 
     private func train() throws {
         let store = try options.open()
-        let recipe = try recipe.recipe(initial == nil && weak != nil ? .wmss : .sft)
-        let plan = try plan.plan(recipe)
-        let weakRefs = weak.map { $0.split(separator: ",", omittingEmptySubsequences: true).map(String.init) } ?? []
-        try recipe.check(weaks: weakRefs)
+        let (recipe, plan, weakRefs) = try asked()
         let source = strong ?? initial!
-        let data = try SampleSource.probe(data, tokenizer: source, store)
+        if let initial, let status = Train.missing(initial, store) { throw status }
+        let keys = promptKey != nil || completionKey != nil
+            ? ProbeFile.TextKeys(prompt: promptKey ?? "prompt", completion: completionKey ?? "completion") : nil
+        let data = try SampleSource.probe(data, tokenizer: source, keys, store)
         let limits = ScoringLimits(maxLength: plan.maximumLength, threads: threads)
         let probe = try EntropyRunner.probe(store, "\(data)", limits)
-        let evaluation = try evaluation.map { try SampleSource.probe($0, tokenizer: source, store) }
+        let evaluation = try evaluation.map { try SampleSource.probe($0, tokenizer: source, keys, store) }
 
         var start: TrainingSettings.Start
         var files: Sidecars?
         var run = runName
         if let strong {
-            let step = try store.steps(of: strong)[0]
+            let step = try Train.snapshot(strong, store)
             start = .snapshot(step.id)
             run = run ?? "\(step.run)-\(recipe.preset.rawValue)"
         } else {
@@ -122,7 +139,12 @@ struct Train: ParsableCommand {
         trainerOptions.checkpointsActivations = checkpointActivations
         trainerOptions.allowsInexactResume = allowInexactResume
         trainerOptions.logPath = log
-        let console = TrainingConsole(settings, isJSON: options.json)
+        let console = TrainingConsole(settings, isJSON: options.json) { id in
+            (try? store.steps(of: "\(id)"))?.first.map { "\($0.run)@\($0.step)" } ?? id.short
+        }
+        if case .snapshot(let id) = start, settings.weaks.contains(id) {
+            Console.error("ckpt: note: the strong snapshot is a weak one too: the two start equal")
+        }
         let evaluator = try evaluation.map { id in try SnapshotEvaluator(store, "\(id)", limits, options) }
         let reportPath = report
         var trainer: Trainer?
@@ -148,10 +170,27 @@ struct Train: ParsableCommand {
         }
         console.resumes(from: made.stepsDone)
         defer { Console.endProgress() }
+        // A page that cannot be written is known before the training, not after it.
+        if let reportPath { try TrainingReport.write(made, settings, to: reportPath) }
         try made.train()
         Console.endProgress()
         if let reportPath { try TrainingReport.write(made, settings, to: reportPath) }
         console.finished(try store.history(of: settings.run))
+    }
+
+    /// Where a snapshot stands; for a path, what to do with it.
+    private static func snapshot(_ strong: String, _ store: Store) throws(StoreError) -> HistoryEntry {
+        do throws(StoreError) {
+            return try store.steps(of: strong)[0]
+        } catch where error.code == .noSuchRef && strong.contains("/") {
+            throw StoreError(.noSuchRef, error.reason, hint: "ckpt ingest takes a directory in; then name it by run@step")
+        }
+    }
+
+    /// What is wrong with a configuration that is neither a directory nor a snapshot.
+    private static func missing(_ initial: String, _ store: Store) -> StoreError? {
+        guard (try? Sidecars(directory: initial)) == nil, (try? store.snapshot(initial)) == nil else { return nil }
+        return StoreError(.noSuchRef, "--init \(initial): neither a directory nor a snapshot")
     }
 
     /// The best weak snapshot of the runs that the strong one stands in, of those before it.
