@@ -44,12 +44,21 @@ package final class Parameters {
         if let known = entries.first(where: { $0.name == name }) { return known.parameter }
         let parameter = Parameter(offset: count, shape: shape)
         entries.append(Entry(name: name, parameter: parameter))
-        count = (count + parameter.count + 15) / 16 * 16
+        // Up to 2^60 each: what is past the limit is added up no further.
+        if count <= Parameters.greatestCount { count = (count + parameter.count + 15) / 16 * 16 }
         return parameter
     }
 
+    /// A terabyte of them.
+    private static let greatestCount = 1 << 38
+
     /// Room for all that were added; zero.
-    func allocate() {
+    ///
+    /// - Throws: `.unsupported` for more than any machine has room for.
+    func allocate(_ path: String) throws(LanguageModelError) {
+        guard count <= Parameters.greatestCount else {
+            throw LanguageModelError(.unsupported, "\(path): it describes a model of more than \(Parameters.greatestCount) weights")
+        }
         values = valueBuffer.matrix(1, count).data
         gradients = gradientBuffer.matrix(1, count).data
         values.update(repeating: 0, count: count)
