@@ -11,7 +11,7 @@ internal import Darwin
 /// What a training that writes a run keeps in the store beside its snapshots, to go on after a stop: the directory
 /// `training/RUN` of the store. One process has it at a time.
 ///
-/// Nothing in it is needed to read the store: it may be deleted, and training then begins anew.
+/// Nothing in it is needed to read the store: it may be deleted, and its run can then no longer be gone on with.
 public final class TrainingArea: Sendable {
     /// The directory.
     public let path: String
@@ -63,9 +63,14 @@ public final class TrainingArea: Sendable {
         try throwingStoreErrors { try FileSystem.removeTree(path + "/staging") }
     }
 
+    /// Removes all of it.
+    public func remove() throws(StoreError) {
+        try throwingStoreErrors { try FileSystem.removeTree(path) }
+    }
+
     /// Removes the area of a run that has no snapshots any more, unless a process is training it.
     static func remove(_ store: Store, run: String) throws(StoreError) {
         guard FileSystem.status("\(store.path)/training/\(run)") != nil, let area = try? TrainingArea(store, run: run) else { return }
-        try throwingStoreErrors { try FileSystem.removeTree(area.path) }
+        try area.remove()
     }
 }

@@ -47,7 +47,6 @@ public final class Trainer {
         self.settings = settings
         self.options = options
         self.host = host
-        area = try TrainingArea(store, run: settings.run)
         team = ThreadTeam(count: options.threads)
         probe = try ScoredProbe(store, "\(settings.data)", maximumLength: settings.plan.maximumLength)
         var dtypes: [String: DType] = [:]
@@ -68,12 +67,25 @@ public final class Trainer {
             let dtype = settings.dtype ?? self.files.dtype ?? .f32
             for weight in strong.weights { dtypes[weight.name] = dtype }
         }
+        for (index, sample) in probe.samples.enumerated() { try strong.check(sample, index) }
+        guard settings.plan.recipe.mix != .shuffled || strong.vocabularySize > 2 else {
+            throw WeakTrainingError(
+                .badInput, "--mix shuffled: in a vocabulary of \(strong.vocabularySize) there is nothing to change places", hint: "another --mix")
+        }
         self.dtypes = dtypes
         if Set(dtypes.values).count == 1 { self.files.setDType(dtypes.first!.value) }
-        if TrainingArea.exists(store, run: settings.run) {
-            (state, progress) = try Trainer.open(area.statePath, settings, options)
+        area = try TrainingArea(store, run: settings.run)
+        let isThere = TrainingArea.exists(store, run: settings.run)
+        if isThere, let (state, progress) = try Trainer.open(area.statePath, store, settings, options) {
+            self.state = progress.step > 0 ? state : nil
+            self.progress = progress
         } else {
-            try Trainer.checkNew(store, settings)
+            do {
+                try Trainer.checkNew(store, settings)
+            } catch {
+                if !isThere { try? area.remove() }
+                throw error
+            }
         }
         let step = progress.step
         logs = try ([area.logPath] + (options.logPath.map { [$0] } ?? [])).map { try TrainingLog($0, step: step) }
@@ -88,12 +100,15 @@ public final class Trainer {
     static let kernels =
         ck_avx512_product_kernels() != nil ? "avx512" : ck_avx2_product_kernels() != nil ? "avx2" : "portable"
 
+    /// The state of the training; nil for one of other settings that has neither a step nor a snapshot: nothing would be lost.
     private static func open(
-        _ path: String, _ settings: TrainingSettings, _ options: Options
-    ) throws -> (ResumeState.Tensors, TrainingProgress) {
+        _ path: String, _ store: Store, _ settings: TrainingSettings, _ options: Options
+    ) throws -> (ResumeState.Tensors, TrainingProgress)? {
         let (state, tensors) = try ResumeState.read(path)
+        let progress = try TrainingProgress(state.progress, path: path)
         guard let theirs = try? JSONValue.parse(Array(state.settings.utf8), path: path) else { throw tensors.damaged("no settings") }
         let differences = settings.differences(from: theirs)
+        if !differences.isEmpty, progress.step == 0, (try? store.history(of: settings.run)) == nil { return nil }
         guard differences.isEmpty else {
             throw StoreError(
                 .conflict, "run \(settings.run) was begun with other settings: \(differences.joined(separator: "; "))",
@@ -104,15 +119,18 @@ public final class Trainer {
                 .conflict, "run \(settings.run) was trained with \(state.kernels) kernels, and this processor has \(Trainer.kernels)",
                 hint: "--allow-inexact-resume goes on all the same; snapshots then differ in their last bits")
         }
-        return (tensors, try TrainingProgress(state.progress, path: path))
+        return (tensors, progress)
     }
 
     private static func checkNew(_ store: Store, _ settings: TrainingSettings) throws(StoreError) {
         for run in [settings.run, settings.weakRun] {
-            guard (try? store.history(of: run)) == nil else {
-                throw StoreError(
-                    .conflict, "run \(run) is there already, and is not one that can be gone on with", hint: "another --run")
+            do throws(StoreError) {
+                _ = try store.history(of: run)
+            } catch where error.code == .noSuchRef {
+                continue
             }
+            throw StoreError(
+                .conflict, "run \(run) is there already, and is not one that can be gone on with", hint: "another --run")
         }
     }
 
@@ -120,9 +138,12 @@ public final class Trainer {
     ///
     /// - Throws: `StoreError.interrupted` when it is asked to stop; what was done until then is kept.
     public func train() throws {
-        if case .random = settings.start, progress.step == 0, state == nil {
+        if progress.step == 0 {
+            let models = RoundModels(strong: strong, weak: nil, optimizer: nil)
+            // A run without a state is not one to go on with: a kill may come between any two writes.
+            try writeState(models)
             // The history begins with what nobody has trained yet.
-            try save(RoundModels(strong: strong, weak: nil, optimizer: nil))
+            if case .random = settings.start { try save(models) }
         }
         while progress.round < settings.plan.rounds { try trainRound() }
         try area.removeStaging()
@@ -130,6 +151,9 @@ public final class Trainer {
 
     private func trainRound() throws {
         try beginRound()
+        guard !settings.plan.recipe.needsWeak || !progress.weaks.isEmpty else {
+            throw WeakTrainingError(.badInput, "run \(settings.run): round \(progress.round + 1) has no weak snapshot", hint: "another --run")
+        }
         let weights = try drawingWeights()
         let plan = settings.plan
         var order = BatchOrder(
@@ -153,7 +177,8 @@ public final class Trainer {
                 round: progress.round, strong: ContentID(digits: progress.strong)!, weaks: progress.weaks.map { ContentID(digits: $0)! },
                 steps: count, stepsDone: progress.stepInRound, samples: weights.weights.count { $0 > 0 }, weights: strong.weightCount,
                 share: progress.share))
-        let known = progress.earlierSteps + count * (plan.rounds - progress.round)
+        let ahead = count.multipliedReportingOverflow(by: plan.rounds - progress.round)
+        let known = ahead.overflow ? Int.max : progress.earlierSteps.addingReportingOverflow(ahead.partialValue).partialValue
         while progress.stepInRound < count {
             let start = ContinuousClock().now
             let batch = order.batch(progress.stepInRound)
@@ -189,7 +214,7 @@ public final class Trainer {
         progress.share = nil
         // Between rounds the state has to say so: the moments are fresh in the next one.
         progress.weightsHash = ""
-        if progress.round < plan.rounds { progress.weaks = settings.choosesWeak ? [] : [progress.strong] }
+        if progress.round < plan.rounds { progress.weaks = settings.choosesWeak || !plan.recipe.needsWeak ? [] : [progress.strong] }
         progress.strong = ""
         try writeState(round)
     }
@@ -325,7 +350,7 @@ public final class Trainer {
         }
     }
 
-    /// Writes what is to be gone on from, in the place of what was.
+    /// Writes what is to be gone on from, in the place of what was: before the first step no weights, which can be had anew.
     private func writeState(_ models: RoundModels) throws(StoreError) {
         let state = ResumeState(settings: settings.json.text, progress: progress.json.text, kernels: Trainer.kernels)
         try state.write(models.branches, to: area.statePath, team)
@@ -361,6 +386,8 @@ public final class Trainer {
         evaluate: (String) throws -> [(name: String, value: Double)]
     ) throws -> IngestResult {
         let directory = try area.makeStaging()
+        // As large as the model, and of no use any more.
+        defer { try? area.removeStaging() }
         let tensors = model.weights.map { weight in
             SafetensorsFile.Tensor(name: weight.name, dtype: dtypes[weight.name] ?? .f32, shape: weight.shape, values: weight.values)
         }
