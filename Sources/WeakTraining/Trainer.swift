@@ -164,7 +164,10 @@ public final class Trainer {
         var models = [strong]
         if case .trained(let model) = weak { models.append(model) }
         let optimizer = AdamW(models, plan.optimizer, team, step: progress.stepInRound)
-        let round = RoundModels(strong: strong, weak: models.count > 1 ? models[1] : nil, optimizer: optimizer)
+        let isJoint = models.count > 1
+        let round = RoundModels(
+            strong: strong, weak: isJoint ? models[1] : nil, weakFiles: isJoint ? try weakFiles(progress.weaks[0]) : nil,
+            optimizer: optimizer)
         if let state {
             try state.restore(round.branches, team)
             self.state = nil
@@ -343,6 +346,8 @@ public final class Trainer {
     struct RoundModels {
         var strong: TrainedModel
         var weak: TrainedModel?
+        /// With `weak`: read once, so that its snapshot may go meanwhile.
+        var weakFiles: (files: InheritedFiles, dtypes: [String: DType])?
         var optimizer: AdamW?
 
         var branches: [ResumeState.Branch] {
@@ -362,16 +367,16 @@ public final class Trainer {
         var metrics: [(name: String, value: Double)] = []
         let start: ContentID? = if case .snapshot(let id) = settings.start { id } else { nil }
         let isFirst = progress.step <= settings.saveInterval && progress.round == 0
-        let result = try ingest(models.strong, .strong, run: settings.run, parent: isFirst ? start : nil, dtypes) { directory in
+        let result = try ingest(models.strong, .strong, run: settings.run, parent: isFirst ? start : nil, files, dtypes) { directory in
             metrics = try settings.evaluation == nil ? [] : host.evaluate(directory)
             return metrics
         }
         var weakID: ContentID?
         if let weak = models.weak {
             let parent = ContentID(digits: progress.weaks[0])!
-            var weakTypes: [String: DType] = [:]
-            for tensor in try store.snapshot("\(parent)").tensors { weakTypes[tensor.name] = settings.dtype ?? tensor.dtype }
-            weakID = try ingest(weak, .weak, run: settings.weakRun, parent: isFirstOfRound ? parent : nil, weakTypes) { _ in [] }.id
+            weakID = try ingest(
+                weak, .weak, run: settings.weakRun, parent: isFirstOfRound ? parent : nil, models.weakFiles!.files, models.weakFiles!.dtypes
+            ) { _ in [] }.id
         }
         if models.optimizer != nil { try writeState(models) }
         let saved = SavedSnapshot(
@@ -381,8 +386,17 @@ public final class Trainer {
         host.saved(saved)
     }
 
+    /// Those of a trained weak model are its own: it may be of another architecture, or of other dtypes.
+    private func weakFiles(_ id: String) throws -> (files: InheritedFiles, dtypes: [String: DType]) {
+        var dtypes: [String: DType] = [:]
+        for tensor in try store.contents(id).tensors where tensor.part == .weights { dtypes[tensor.name] = settings.dtype ?? tensor.dtype }
+        var files = try InheritedFiles(store.sidecars(id))
+        if Set(dtypes.values).count == 1 { files.setDType(dtypes.first!.value) }
+        return (files, dtypes)
+    }
+
     private func ingest(
-        _ model: TrainedModel, _ branch: TrainedBranch, run: String, parent: ContentID?, _ dtypes: [String: DType],
+        _ model: TrainedModel, _ branch: TrainedBranch, run: String, parent: ContentID?, _ files: InheritedFiles, _ dtypes: [String: DType],
         evaluate: (String) throws -> [(name: String, value: Double)]
     ) throws -> IngestResult {
         let directory = try area.makeStaging()

@@ -77,6 +77,22 @@ import Testing
         #expect(try playground.store.history(of: "t.weak")[1].parent == playground.id("m@3"))
     }
 
+    @Test func `a trained weak keeps its own configuration`() throws {
+        let playground = try TrainingPlayground()
+        let path = playground.directory.path + "/m/checkpoint-1"
+        let text = String(decoding: try FileTree.bytes(path + "/config.json"), as: UTF8.self)
+        try FileTree.write(text.replacing("{\"model_type\"", with: "{\"mark\": 1, \"model_type\""), to: path + "/config.json")
+        var options = IngestOptions()
+        (options.run, options.step) = ("other", 1)
+        try playground.store.ingest(path, options: options)
+        try playground.train(playground.settings(steps: 2, weaks: ["other@1"]))
+        func isMarked(_ run: String) throws -> Bool {
+            try JSONValue.parse(playground.store.sidecars(run).contents("config.json")!, path: "config.json")["mark"] != nil
+        }
+        #expect(try isMarked("t.weak"))
+        #expect(try !isMarked("t"))
+    }
+
     @Test func `a chosen weak is asked for each round`() throws {
         let playground = try TrainingPlayground()
         var settings = try playground.settings(rounds: 2, steps: 2, weaks: [])
