@@ -11,7 +11,7 @@ internal import Darwin
 /// What a training that writes a run keeps in the store beside its snapshots, to go on after a stop: the directory
 /// `training/RUN` of the store. One process has it at a time.
 ///
-/// Nothing in it is needed to read the store: it may be deleted, and training then begins anew.
+/// Nothing in it is needed to read the store: it may be deleted, and its run can then no longer be gone on with.
 public final class TrainingArea: Sendable {
     /// The directory.
     public let path: String
@@ -23,17 +23,27 @@ public final class TrainingArea: Sendable {
     public init(_ store: Store, run: String) throws(StoreError) {
         let path = "\(store.path)/training/\(run)"
         self.path = path
+        try TrainingArea.check(run: run)
         lock = try throwingStoreErrors {
+            while true {
+                try FileSystem.makeDirectories(path)
+                let lock = try OpenFile(locking: path + "/lock")
+                let code = ck_lock_file(lock.descriptor, 0)
+                guard code != EAGAIN else {
+                    throw StoreError(.locked, "run \(run) is being trained by another process", hint: "wait for it, or another --run")
+                }
+                guard code == 0 else { throw FileSystem.failure("lock", lock.path, code) }
+                // Another process may have removed the area meanwhile: a lock on what is gone keeps nobody out.
+                if try lock.status().inode == FileSystem.status(lock.path)?.inode { return lock }
+            }
+        }
+    }
+
+    /// Refuses names that no run can have.
+    public static func check(run: String) throws(StoreError) {
+        try throwingStoreErrors {
             try Name.check(run, "run")
             guard run != ".", run != ".." else { throw StoreError(.badInput, "run name \"\(run)\"", hint: "another name") }
-            try FileSystem.makeDirectories(path)
-            let lock = try OpenFile(locking: path + "/lock")
-            let code = ck_lock_file(lock.descriptor, 0)
-            guard code != EAGAIN else {
-                throw StoreError(.locked, "run \(run) is being trained by another process", hint: "wait for it, or another --run")
-            }
-            guard code == 0 else { throw FileSystem.failure("lock", lock.path, code) }
-            return lock
         }
     }
 
@@ -63,9 +73,14 @@ public final class TrainingArea: Sendable {
         try throwingStoreErrors { try FileSystem.removeTree(path + "/staging") }
     }
 
+    /// Removes all of it.
+    public func remove() throws(StoreError) {
+        try throwingStoreErrors { try FileSystem.removeTree(path) }
+    }
+
     /// Removes the area of a run that has no snapshots any more, unless a process is training it.
     static func remove(_ store: Store, run: String) throws(StoreError) {
         guard FileSystem.status("\(store.path)/training/\(run)") != nil, let area = try? TrainingArea(store, run: run) else { return }
-        try throwingStoreErrors { try FileSystem.removeTree(area.path) }
+        try area.remove()
     }
 }

@@ -85,12 +85,12 @@ struct ResumeState {
                 let parsed = try ResumeState.parse(map, path)
                 (file, metadata) = parsed
             } catch {
-                throw StoreError(.damaged, "\(path): \(error)", hint: "remove it to begin anew")
+                throw StoreError(.damaged, "\(path): \(error)", hint: "another --run begins anew")
             }
         }
 
         func damaged(_ what: String) -> StoreError {
-            StoreError(.damaged, "\(path): \(what)", hint: "remove it to begin anew")
+            StoreError(.damaged, "\(path): \(what)", hint: "another --run begins anew")
         }
 
         private func bytes(_ name: String, count: Int) throws(StoreError) -> UnsafeRawBufferPointer {
@@ -111,7 +111,7 @@ struct ResumeState {
             }
             let texts = ["format", "kernels", "settings", "progress"].map { metadata[$0] ?? "" }
             let whole = try file.tensors.sorted { $0.name < $1.name }.map { tensor throws(StoreError) in
-                try bytes(tensor.name, count: Int(tensor.shape.first ?? 0))
+                try bytes(tensor.name, count: Int(exactly: tensor.shape.first ?? 0) ?? 0)
             }
             guard ResumeState.checksum(texts, whole, team) == metadata["checksum"] else { throw damaged("its checksum does not fit") }
             for (index, branch) in branches.enumerated() {

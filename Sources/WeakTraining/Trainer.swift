@@ -47,7 +47,6 @@ public final class Trainer {
         self.settings = settings
         self.options = options
         self.host = host
-        area = try TrainingArea(store, run: settings.run)
         team = ThreadTeam(count: options.threads)
         probe = try ScoredProbe(store, "\(settings.data)", maximumLength: settings.plan.maximumLength)
         var dtypes: [String: DType] = [:]
@@ -68,13 +67,26 @@ public final class Trainer {
             let dtype = settings.dtype ?? self.files.dtype ?? .f32
             for weight in strong.weights { dtypes[weight.name] = dtype }
         }
-        try Trainer.check(probe, strong)
+        for (index, sample) in probe.samples.enumerated() { try strong.check(sample, index) }
+        guard settings.plan.recipe.mix != .shuffled || strong.vocabularySize > 2 else {
+            throw WeakTrainingError(
+                .badInput, "--mix shuffled: in a vocabulary of \(strong.vocabularySize) there is nothing to change places", hint: "another --mix")
+        }
         self.dtypes = dtypes
         if Set(dtypes.values).count == 1 { self.files.setDType(dtypes.first!.value) }
-        if TrainingArea.exists(store, run: settings.run) {
-            (state, progress) = try Trainer.open(area.statePath, settings, options)
+        if settings.plan.recipe.weakBranch == .joint { try TrainingArea.check(run: settings.weakRun) }
+        area = try TrainingArea(store, run: settings.run)
+        let isThere = TrainingArea.exists(store, run: settings.run)
+        if isThere, let (state, progress) = try Trainer.open(area.statePath, store, settings, options) {
+            self.state = progress.step > 0 ? state : nil
+            self.progress = progress
         } else {
-            try Trainer.checkNew(store, settings)
+            do {
+                try Trainer.checkNew(store, settings)
+            } catch {
+                if !isThere { try? area.remove() }
+                throw error
+            }
         }
         let step = progress.step
         logs = try ([area.logPath] + (options.logPath.map { [$0] } ?? [])).map { try TrainingLog($0, step: step) }
@@ -87,26 +99,19 @@ public final class Trainer {
     /// Steps that were taken before, by an earlier process.
     public var stepsDone: Int { progress.step }
 
-    /// Refuses samples with tokens that the model does not know, before anything is written.
-    private static func check(_ probe: ScoredProbe, _ model: TrainedModel) throws(WeakTrainingError) {
-        for (index, sample) in probe.samples.enumerated() {
-            guard let token = sample.tokens.first(where: { $0 < 0 || Int($0) >= model.vocabularySize }) else { continue }
-            throw WeakTrainingError(
-                .badInput, "--data: sample \(probe.probe.samples[index].id): token \(token), and the model has a vocabulary of \(model.vocabularySize)",
-                hint: "vocab_size in its config.json is at least the number of its tokenizer's tokens")
-        }
-    }
-
     /// The name of the kernels that sums are made by.
     static let kernels =
         ck_avx512_product_kernels() != nil ? "avx512" : ck_avx2_product_kernels() != nil ? "avx2" : "portable"
 
+    /// The state of the training; nil for one of other settings that has neither a step nor a snapshot: nothing would be lost.
     private static func open(
-        _ path: String, _ settings: TrainingSettings, _ options: Options
-    ) throws -> (ResumeState.Tensors, TrainingProgress) {
+        _ path: String, _ store: Store, _ settings: TrainingSettings, _ options: Options
+    ) throws -> (ResumeState.Tensors, TrainingProgress)? {
         let (state, tensors) = try ResumeState.read(path)
+        let progress = try TrainingProgress(state.progress, path: path)
         guard let theirs = try? JSONValue.parse(Array(state.settings.utf8), path: path) else { throw tensors.damaged("no settings") }
         let differences = settings.differences(from: theirs)
+        if !differences.isEmpty, progress.step == 0, (try? store.history(of: settings.run)) == nil { return nil }
         guard differences.isEmpty else {
             throw StoreError(
                 .conflict, "run \(settings.run) is there already, begun with other settings: \(differences.joined(separator: "; "))",
@@ -117,15 +122,18 @@ public final class Trainer {
                 .conflict, "run \(settings.run) was trained with \(state.kernels) kernels, and this processor has \(Trainer.kernels)",
                 hint: "--allow-inexact-resume goes on all the same; snapshots then differ in their last bits")
         }
-        return (tensors, try TrainingProgress(state.progress, path: path))
+        return (tensors, progress)
     }
 
     private static func checkNew(_ store: Store, _ settings: TrainingSettings) throws(StoreError) {
         for run in [settings.run, settings.weakRun] {
-            guard (try? store.history(of: run)) == nil else {
-                throw StoreError(
-                    .conflict, "run \(run) is there already, and is not one that can be gone on with", hint: "another --run")
+            do throws(StoreError) {
+                _ = try store.history(of: run)
+            } catch where error.code == .noSuchRef {
+                continue
             }
+            throw StoreError(
+                .conflict, "run \(run) is there already, and is not one that can be gone on with", hint: "another --run")
         }
     }
 
@@ -133,11 +141,12 @@ public final class Trainer {
     ///
     /// - Throws: `StoreError.interrupted` when it is asked to stop; what was done until then is kept.
     public func train() throws {
-        if case .random = settings.start, progress.step == 0, progress.strong.isEmpty {
+        if progress.step == 0 {
+            let models = RoundModels(strong: strong, weak: nil, optimizer: nil)
+            // A run without a state is not one to go on with: a kill may come between any two writes.
+            try writeState(models)
             // The history begins with what nobody has trained yet.
-            let models = RoundModels(strong: strong, weak: nil, optimizer: AdamW([strong], settings.plan.optimizer, team))
-            try writeFirstState(models)
-            try save(models)
+            if case .random = settings.start { try save(models) }
         }
         while progress.round < settings.plan.rounds { try trainRound() }
         try area.removeStaging()
@@ -145,6 +154,9 @@ public final class Trainer {
 
     private func trainRound() throws {
         try beginRound()
+        guard !settings.plan.recipe.needsWeak || !progress.weaks.isEmpty else {
+            throw WeakTrainingError(.badInput, "run \(settings.run): round \(progress.round + 1) has no weak snapshot", hint: "another --run")
+        }
         let weights = try drawingWeights()
         let plan = settings.plan
         var order = BatchOrder(
@@ -155,13 +167,15 @@ public final class Trainer {
         var models = [strong]
         if case .trained(let model) = weak { models.append(model) }
         let optimizer = AdamW(models, plan.optimizer, team, step: progress.stepInRound)
-        let round = RoundModels(strong: strong, weak: models.count > 1 ? models[1] : nil, optimizer: optimizer)
+        let isJoint = models.count > 1
+        let round = RoundModels(
+            strong: strong, weak: isJoint ? models[1] : nil, weakFiles: isJoint ? try weakFiles(progress.weaks[0]) : nil,
+            optimizer: optimizer)
         if let state {
             try state.restore(round.branches, team)
             self.state = nil
         }
         let pass = try GradientPass(strong, weak, gradientOptions, team)
-        try writeFirstState(round)
         if plan.recipe.isMatched, progress.share == nil { progress.share = try matchedShare() }
         let loss = lossSettings
         host.began(
@@ -169,7 +183,8 @@ public final class Trainer {
                 round: progress.round, strong: ContentID(digits: progress.strong)!, weaks: progress.weaks.map { ContentID(digits: $0)! },
                 steps: count, stepsDone: progress.stepInRound, samples: weights.weights.count { $0 > 0 }, weights: strong.weightCount,
                 share: progress.share))
-        let known = progress.earlierSteps + count * (plan.rounds - progress.round)
+        let ahead = count.multipliedReportingOverflow(by: plan.rounds - progress.round)
+        let known = ahead.overflow ? Int.max : progress.earlierSteps.addingReportingOverflow(ahead.partialValue).partialValue
         while progress.stepInRound < count {
             let start = ContinuousClock().now
             let batch = order.batch(progress.stepInRound)
@@ -205,7 +220,7 @@ public final class Trainer {
         progress.share = nil
         // Between rounds the state has to say so: the moments are fresh in the next one.
         progress.weightsHash = ""
-        if progress.round < plan.rounds { progress.weaks = settings.choosesWeak ? [] : [progress.strong] }
+        if progress.round < plan.rounds { progress.weaks = settings.choosesWeak || !plan.recipe.needsWeak ? [] : [progress.strong] }
         progress.strong = ""
         try writeState(round)
     }
@@ -334,6 +349,8 @@ public final class Trainer {
     struct RoundModels {
         var strong: TrainedModel
         var weak: TrainedModel?
+        /// With `weak`: read once, so that its snapshot may go meanwhile.
+        var weakFiles: (files: InheritedFiles, dtypes: [String: DType])?
         var optimizer: AdamW?
 
         var branches: [ResumeState.Branch] {
@@ -341,12 +358,7 @@ public final class Trainer {
         }
     }
 
-    /// Before the first snapshot: a training that is killed between it and the state of its step is gone on with all the same.
-    private func writeFirstState(_ models: RoundModels) throws(StoreError) {
-        if !TrainingArea.exists(store, run: settings.run) { try writeState(models) }
-    }
-
-    /// Writes what is to be gone on from, in the place of what was.
+    /// Writes what is to be gone on from, in the place of what was: before the first step no weights, which can be had anew.
     private func writeState(_ models: RoundModels) throws(StoreError) {
         let state = ResumeState(settings: settings.json.text, progress: progress.json.text, kernels: Trainer.kernels)
         try state.write(models.branches, to: area.statePath, team)
@@ -354,20 +366,21 @@ public final class Trainer {
 
     /// Takes a snapshot of each trained model into the store, then writes the state.
     private func save(_ models: RoundModels) throws {
-        let isFirstOfRound = progress.stepInRound <= settings.saveInterval
+        // No multiple of the interval lies between the round's start and this step.
+        let isFirstOfRound = max(0, progress.step - 1) / settings.saveInterval == progress.earlierSteps / settings.saveInterval
         var metrics: [(name: String, value: Double)] = []
         let start: ContentID? = if case .snapshot(let id) = settings.start { id } else { nil }
-        let isFirst = progress.step <= settings.saveInterval && progress.round == 0
-        let result = try ingest(models.strong, .strong, run: settings.run, parent: isFirst ? start : nil, dtypes) { directory in
+        let isFirst = isFirstOfRound && progress.round == 0
+        let result = try ingest(models.strong, .strong, run: settings.run, parent: isFirst ? start : nil, files, dtypes) { directory in
             metrics = try settings.evaluation == nil ? [] : host.evaluate(directory)
             return metrics
         }
         var weakID: ContentID?
         if let weak = models.weak {
             let parent = ContentID(digits: progress.weaks[0])!
-            var weakTypes: [String: DType] = [:]
-            for tensor in try store.snapshot("\(parent)").tensors { weakTypes[tensor.name] = settings.dtype ?? tensor.dtype }
-            weakID = try ingest(weak, .weak, run: settings.weakRun, parent: isFirstOfRound ? parent : nil, weakTypes) { _ in [] }.id
+            weakID = try ingest(
+                weak, .weak, run: settings.weakRun, parent: isFirstOfRound ? parent : nil, models.weakFiles!.files, models.weakFiles!.dtypes
+            ) { _ in [] }.id
         }
         if models.optimizer != nil { try writeState(models) }
         let saved = SavedSnapshot(
@@ -377,11 +390,22 @@ public final class Trainer {
         host.saved(saved)
     }
 
+    /// Those of a trained weak model are its own: it may be of another architecture, or of other dtypes.
+    private func weakFiles(_ id: String) throws -> (files: InheritedFiles, dtypes: [String: DType]) {
+        var dtypes: [String: DType] = [:]
+        for tensor in try store.contents(id).tensors where tensor.part == .weights { dtypes[tensor.name] = settings.dtype ?? tensor.dtype }
+        var files = try InheritedFiles(store.sidecars(id))
+        if Set(dtypes.values).count == 1 { files.setDType(dtypes.first!.value) }
+        return (files, dtypes)
+    }
+
     private func ingest(
-        _ model: TrainedModel, _ branch: TrainedBranch, run: String, parent: ContentID?, _ dtypes: [String: DType],
+        _ model: TrainedModel, _ branch: TrainedBranch, run: String, parent: ContentID?, _ files: InheritedFiles, _ dtypes: [String: DType],
         evaluate: (String) throws -> [(name: String, value: Double)]
     ) throws -> IngestResult {
         let directory = try area.makeStaging()
+        // As large as the model, and of no use any more.
+        defer { try? area.removeStaging() }
         let tensors = model.weights.map { weight in
             SafetensorsFile.Tensor(name: weight.name, dtype: dtypes[weight.name] ?? .f32, shape: weight.shape, values: weight.values)
         }

@@ -15,9 +15,12 @@ final class TrainingLog {
     private let descriptor: Int32
 
     /// Opens the log to go on behind step `step`: lines of later ones, which were not to count, are dropped.
+    ///
+    /// - Throws: `.badInput` for a file that is there and no log: it would be lost.
     init(_ path: String, step: Int) throws(StoreError) {
         self.path = path
-        let kept = TrainingLog.lines(path).filter { ($0["step"]?.unsigned).map { $0 <= UInt64(step) } ?? false }
+        let lines = try TrainingLog.checkedLines(path)
+        let kept = step == 0 ? [] : lines.filter { ($0["step"]?.unsigned).map { $0 <= UInt64(step) } ?? false }
         let file = try DurableFile(path)
         for line in kept { try file.append(Array((line.text + "\n").utf8)) }
         try file.finish()
@@ -31,6 +34,16 @@ final class TrainingLog {
     func add(_ line: JSONValue) {
         let bytes = Array((line.text + "\n").utf8)
         _ = bytes.withUnsafeBytes { write(descriptor, $0.baseAddress!, $0.count) }
+    }
+
+    private static func checkedLines(_ path: String) throws(StoreError) -> [JSONValue] {
+        var status = stat()
+        guard lstat(path, &status) == 0 else { return [] }
+        let lines = status.st_mode & S_IFMT == S_IFREG ? lines(path) : []
+        guard lines.first?["step"] != nil || (status.st_mode & S_IFMT == S_IFREG && status.st_size == 0) else {
+            throw StoreError(.badInput, "\(path): it is there, and is no log of a training", hint: "another --log")
+        }
+        return lines
     }
 
     /// The lines of a log, those that are cut left out.

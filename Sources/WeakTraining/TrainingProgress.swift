@@ -31,24 +31,28 @@ struct TrainingProgress: Equatable {
 
     init() {}
 
+    /// More than any plan has: steps can be added to it.
+    private static let greatestStep = 1 << 62
+
     /// What `json` wrote.
     ///
     /// - Throws: `.damaged`.
     init(_ text: String, path: String) throws(StoreError) {
         func damaged() -> StoreError {
-            StoreError(.damaged, "\(path): its progress cannot be read", hint: "remove it to begin anew")
+            StoreError(.damaged, "\(path): its progress cannot be read", hint: "another --run begins anew")
         }
         guard let json = try? JSONValue.parse(Array(text.utf8), path: path),
             let round = json["round"]?.unsigned.flatMap({ Int(exactly: $0) }),
             let stepInRound = json["step_in_round"]?.unsigned.flatMap({ Int(exactly: $0) }),
-            let step = json["step"]?.unsigned.flatMap({ Int(exactly: $0) }), step >= stepInRound, round <= step,
-            let strong = json["strong"]?.string, let weaks = json["weak"]?.array, let weights = json["weights"]?.string
+            let step = json["step"]?.unsigned.flatMap({ Int(exactly: $0) }), step >= stepInRound, round <= step, step <= TrainingProgress.greatestStep,
+            let strong = json["strong"]?.string, strong.isEmpty || ContentID(digits: strong) != nil,
+            let weaks = json["weak"]?.array, let weights = json["weights"]?.string
         else { throw damaged() }
         self.round = round
         self.stepInRound = stepInRound
         self.step = step
         self.strong = strong
-        self.weaks = weaks.compactMap(\.string)
+        self.weaks = weaks.compactMap(\.string).filter { ContentID(digits: $0) != nil }
         weightsHash = weights
         share = json["share"]?.double
         guard self.weaks.count == weaks.count else { throw damaged() }

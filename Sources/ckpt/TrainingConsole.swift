@@ -31,9 +31,15 @@ final class TrainingConsole {
         let weak = round.weaks.map(name).joined(separator: ", ")
         let share = round.share.map { ", logits times \(Format.fixed($0, 4))" } ?? ""
         note(
-            "round \(round.round + 1) of \(settings.plan.rounds): \(round.weights) weights, strong \(name(round.strong))"
+            "round \(round.round + 1) of \(settings.plan.rounds): \(round.weights) weights, \(memory(round.weights)), strong \(name(round.strong))"
                 + (weak.isEmpty ? "" : ", weak \(weak)")
                 + ", \(Format.count(round.samples, "sample")), \(Format.count(round.steps, "step"))\(share)")
+    }
+
+    /// Weights, gradients and two moments in single precision, of each model that is trained.
+    private func memory(_ weights: Int) -> String {
+        let models: UInt64 = settings.plan.recipe.weakBranch == .joint ? 2 : 1
+        return "\(Format.bytes(models * 16 * UInt64(weights))) of memory and what a micro-batch takes"
     }
 
     func stepped(_ step: TrainedStep) {

@@ -73,8 +73,8 @@ import Testing
         try FileTree.write(text.replacing("\"vocab_size\": 61", with: "\"vocab_size\": 30"), to: config)
         var settings = try playground.settings(.sft, steps: 2)
         settings.start = .random(ContentID.hash(of: []))
-        let error = #expect(throws: WeakTrainingError.self) { try playground.train(settings) }
-        #expect("\(error!)".contains("--data: sample s") && "\(error!)".contains("a vocabulary of 30"))
+        let error = #expect(throws: LanguageModelError.self) { try playground.train(settings) }
+        #expect("\(error!)".contains("sample s") && "\(error!)".contains("a vocabulary of 30"))
         #expect((try? playground.ids("t")) == nil)
         try FileTree.write(text, to: config)
         try playground.train(settings)
@@ -111,6 +111,22 @@ import Testing
         #expect(notes[1]["round_strong"]?.string == "\(try playground.id("t@2"))")
         #expect(notes[1]["round_weak"]?.array?.map(\.string) == ["\(try playground.id("m@3"))"])
         #expect(try playground.store.history(of: "t.weak")[1].parent == playground.id("m@3"))
+    }
+
+    @Test func `a trained weak keeps its own configuration`() throws {
+        let playground = try TrainingPlayground()
+        let path = playground.directory.path + "/m/checkpoint-1"
+        let text = String(decoding: try FileTree.bytes(path + "/config.json"), as: UTF8.self)
+        try FileTree.write(text.replacing("{\"model_type\"", with: "{\"mark\": 1, \"model_type\""), to: path + "/config.json")
+        var options = IngestOptions()
+        (options.run, options.step) = ("other", 1)
+        try playground.store.ingest(path, options: options)
+        try playground.train(playground.settings(steps: 2, weaks: ["other@1"]))
+        func isMarked(_ run: String) throws -> Bool {
+            try JSONValue.parse(playground.store.sidecars(run).contents("config.json")!, path: "config.json")["mark"] != nil
+        }
+        #expect(try isMarked("t.weak"))
+        #expect(try !isMarked("t"))
     }
 
     @Test func `a chosen weak is asked for each round`() throws {
@@ -197,6 +213,81 @@ import Testing
         #expect(try playground.train(settings).count == 3)
     }
 
+    @Test func `a kill before the first state leaves a training to go on with`() throws {
+        let playground = try TrainingPlayground()
+        for isRandom in [false, true] {
+            let run = isRandom ? "random" : "t"
+            var settings = try playground.settings(.sft, run: run)
+            if isRandom { settings.start = .random(ContentID.hash(of: [])) }
+            #expect(throws: StoreError.self) { try playground.train(settings, stopAfter: 1) }
+            try playground.writeState(settings, TrainingProgress())
+            // The first snapshot was taken in, the state behind it not written.
+            #expect(throws: StoreError.self) { try playground.train(settings, stopAfter: 3) }
+            try playground.writeState(settings, TrainingProgress())
+            #expect(try playground.train(settings).count == 6)
+            var whole = settings
+            whole.run = run + "-whole"
+            try playground.train(whole)
+            #expect(try playground.ids(run) == playground.ids(whole.run))
+        }
+    }
+
+    @Test func `a training without a step or a snapshot may be begun with other settings`() throws {
+        let playground = try TrainingPlayground()
+        let first = try playground.settings(.sft)
+        #expect(throws: WeakTrainingError.self) { try playground.train(playground.settings(.sft, steps: 40, saveInterval: 40, rate: 1e30)) }
+        #expect(try playground.train(first).count == 6)
+    }
+
+    @Test func `numbers and ids of a state are not trusted`() throws {
+        let playground = try TrainingPlayground()
+        let settings = try playground.settings()
+        let id = "\(try playground.id("m@1"))"
+        func text(step: UInt64 = 4, stepInRound: UInt64 = 4, strong: String, weak: String) -> String {
+            """
+            {"round": 0, "step_in_round": \(stepInRound), "step": \(step), "strong": "\(strong)", "weak": [\(weak)], "weights": ""}
+            """
+        }
+        #expect(try TrainingProgress(text(strong: id, weak: "\"\(id)\""), path: "state").weaks == [id])
+        for bad in [
+            text(strong: "x", weak: ""), text(strong: id, weak: "\"x\""), text(strong: id, weak: "1"), text(stepInRound: 5, strong: id, weak: ""),
+            text(step: UInt64(Int.max), strong: id, weak: ""), text(step: .max, strong: id, weak: ""),
+        ] {
+            #expect(throws: StoreError.self, "\(bad)") { try TrainingProgress(bad, path: "state") }
+        }
+        // A whole state that names no weak snapshot for a mix.
+        #expect(throws: StoreError.self) { try playground.train(settings, stopAfter: 1) }
+        var progress = TrainingProgress()
+        (progress.step, progress.stepInRound, progress.strong) = (1, 1, "\(try playground.id("m@3"))")
+        try playground.writeState(settings, progress)
+        let error = #expect(throws: WeakTrainingError.self) { try playground.train(settings) }
+        #expect("\(error!)".contains("no weak snapshot"))
+    }
+
+    @Test func `what cannot be trained leaves nothing in the store`() throws {
+        let playground = try TrainingPlayground()
+        #expect(throws: StoreError.self) { try playground.train(playground.settings(run: "m")) }
+        #expect(throws: LanguageModelError.self) {
+            var settings = try playground.settings(.sft)
+            settings.data = try playground.store.addProbe(
+                Probe(samples: [ProbeSample(id: "far", tokens: [1, 61], supervised: [1..<2])]), name: "far")
+            try playground.train(settings)
+        }
+        #expect(throws: (any Error).self) { try FileTree.bytes(playground.directory.path + "/store/training/m/lock") }
+        #expect(throws: (any Error).self) { try FileTree.bytes(playground.directory.path + "/store/training/t/lock") }
+    }
+
+    @Test func `a file that is no log is not written over`() throws {
+        let playground = try TrainingPlayground()
+        let path = playground.directory.path + "/notes"
+        try FileTree.write("kept\n", to: path)
+        let error = #expect(throws: StoreError.self) { try playground.train(playground.settings(.sft)) { $0.logPath = path } }
+        #expect(error?.code == .badInput && "\(error!)".contains("notes"))
+        #expect(try FileTree.bytes(path) == Array("kept\n".utf8))
+        try playground.train(playground.settings(.sft, run: "u")) { $0.logPath = path + ".jsonl" }
+        #expect(TrainingLog.lines(path + ".jsonl").count == 9)
+    }
+
     @Test func `a loss that is no number ends the training, and the snapshots stay`() throws {
         let playground = try TrainingPlayground()
         let error = #expect(throws: WeakTrainingError.self) {
@@ -238,6 +329,14 @@ import Testing
 }
 
 extension TrainingPlayground {
+    func statePath(_ run: String) -> String { directory.path + "/store/training/\(run)/state" }
+
+    /// A state without weights, as there is one before the first step.
+    func writeState(_ settings: TrainingSettings, _ progress: TrainingProgress) throws {
+        let state = ResumeState(settings: settings.json.text, progress: progress.json.text, kernels: Trainer.kernels)
+        try state.write([], to: statePath(settings.run), ThreadTeam(count: 1))
+    }
+
     /// The notes of a run's snapshots.
     func notes(_ run: String) throws -> [JSONValue] {
         try store.history(of: run).map { entry in

@@ -102,7 +102,7 @@ public final class GradientPass {
     private func forEachMicroBatch(
         _ samples: [Sample], _ body: ([Sample], _ share: Float) throws(LanguageModelError) -> LossFigures
     ) throws(LanguageModelError) -> LossFigures {
-        for (index, sample) in samples.enumerated() { try check(sample.sample, index) }
+        for (index, sample) in samples.enumerated() { try strong.model.check(sample.sample, index) }
         let tokens = samples.reduce(0) { $0 + $1.sample.count }
         var figures = LossFigures()
         var start = 0
@@ -117,19 +117,6 @@ public final class GradientPass {
             start = end
         }
         return figures
-    }
-
-    private func check(_ sample: ScoringSample, _ index: Int) throws(LanguageModelError) {
-        let size = strong.model.vocabularySize
-        if let token = sample.tokens.first(where: { $0 < 0 || Int($0) >= size }) {
-            throw LanguageModelError(
-                .mismatch, "\(sample.shown(index)): token \(token), and the model has a vocabulary of \(size)",
-                hint: "the data's tokens are not this model's")
-        }
-        guard sample.inputCount <= strong.model.longest else {
-            throw LanguageModelError(
-                .mismatch, "\(sample.shown(index)): \(sample.inputCount) tokens; the model was opened for \(strong.model.longest)")
-        }
     }
 
     /// Rows whose logits are held at one time: 64 MiB of them, the weak model's too.

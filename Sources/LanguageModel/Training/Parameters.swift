@@ -46,24 +46,21 @@ package final class Parameters {
         places[name] = entries.count
         let parameter = Parameter(offset: count, shape: shape)
         entries.append(Entry(name: name, parameter: parameter))
-        // Sizes come from a file: together they may be more than can be counted.
-        let weights = shape.reduce(1.0) { $0 * Double($1) } + Double(count)
-        if weights < Double(Parameters.limit) { count = (count + parameter.count + 15) / 16 * 16 } else { count = Parameters.limit }
+        // Up to 2^60 each: what is past the limit is added up no further.
+        if count <= Parameters.greatestCount { count = (count + parameter.count + 15) / 16 * 16 }
         return parameter
     }
 
-    /// Floats that a model may have: weights, gradients and moments of so many are half a tebibyte.
-    private static let limit = 1 << 35
-
-    /// - Throws: `.unsupported` for a model of more weights than any memory has room for.
-    func check(_ path: String) throws(LanguageModelError) {
-        guard count < Parameters.limit else {
-            throw LanguageModelError(.unsupported, "\(path): a model of more than \(Parameters.limit) weights")
-        }
-    }
+    /// A terabyte of them.
+    private static let greatestCount = 1 << 38
 
     /// Room for all that were added; zero.
-    func allocate() {
+    ///
+    /// - Throws: `.unsupported` for more than any machine has room for.
+    func allocate(_ path: String) throws(LanguageModelError) {
+        guard count <= Parameters.greatestCount else {
+            throw LanguageModelError(.unsupported, "\(path): it describes a model of more than \(Parameters.greatestCount) weights")
+        }
         values = valueBuffer.matrix(1, count).data
         gradients = gradientBuffer.matrix(1, count).data
         values.update(repeating: 0, count: count)

@@ -43,10 +43,14 @@ public final class ThreadTeam: Sendable {
     /// How often a thread looks for the next piece before it sleeps: some 50 microseconds.
     private static let patience = 2000
 
+    /// Dispatch starts no more than some 250 threads in a process, and a piece of work would wait for the others for ever.
+    public static let greatestCount = 128
+
+    /// - Parameter count: threads, at least 1; no more than `greatestCount` are started.
     public init(count: Int) {
         precondition(count > 0)
-        self.count = count
-        shared = Shared(count - 1)
+        self.count = min(count, ThreadTeam.greatestCount)
+        shared = Shared(self.count - 1)
         for index in shared.sleepers.indices { ThreadTeam.start(index, shared) }
     }
 

@@ -36,10 +36,9 @@ public final class TrainedModel {
         parameters = Parameters()
         decoder = try file.decoder(parameters, weights, longest: longest)
         // Before there is room for them: the configuration may ask for more than the file has.
-        try parameters.check(path)
         for entry in parameters.entries { try weights.check(entry.name, entry.parameter.shape) }
         unusedTensors = weights.unused
-        parameters.allocate()
+        try parameters.allocate(path)
         for entry in parameters.entries {
             try weights.read(entry.name, entry.parameter.shape, into: parameters.values + entry.parameter.offset)
         }
@@ -59,8 +58,7 @@ public final class TrainedModel {
         parameters = Parameters()
         decoder = try file.decoder(parameters, nil, longest: longest)
         unusedTensors = []
-        try parameters.check(path)
-        parameters.allocate()
+        try parameters.allocate(path)
         let deviation = try file.config.positive("initializer_range", or: 0.02)
         let depth = (2 * Double(max(1, decoder.layerCount))).squareRoot()
         let gains = Set(decoder.gains.map(\.offset))
@@ -74,6 +72,19 @@ public final class TrainedModel {
                 let scale = outputs.contains(entry.parameter.offset) ? deviation / depth : deviation
                 for index in 0..<entry.parameter.count { values[index] = Float(scale * stream.normal()) }
             }
+        }
+    }
+
+    /// - Throws: `.mismatch` naming a sample with a token beyond the vocabulary or too many of them.
+    package func check(_ sample: ScoringSample, _ index: Int) throws(LanguageModelError) {
+        if let token = sample.tokens.first(where: { $0 < 0 || Int($0) >= vocabularySize }) {
+            throw LanguageModelError(
+                .mismatch, "\(sample.shown(index)): token \(token), and the model has a vocabulary of \(vocabularySize)",
+                hint: "the data's tokens are not this model's")
+        }
+        guard sample.inputCount <= longest else {
+            throw LanguageModelError(
+                .mismatch, "\(sample.shown(index)): \(sample.inputCount) tokens; the model was opened for \(longest)")
         }
     }
 
