@@ -49,7 +49,9 @@ final class TrainingLog {
     /// The lines of a log, those that are cut left out.
     static func lines(_ path: String) -> [JSONValue] {
         guard let map = try? MappedFile(path) else { return [] }
-        return map.bytes.split(separator: UInt8(ascii: "\n")).compactMap { try? JSONValue.parse(Array($0), path: path) }
+        return withExtendedLifetime(map) {
+            map.bytes.split(separator: UInt8(ascii: "\n")).compactMap { try? JSONValue.parse(Array($0), path: path) }
+        }
     }
 }
 

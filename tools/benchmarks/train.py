@@ -229,13 +229,16 @@ class Train:
                 file.write(json.dumps({"id": str(index), "prompt": item["question"] + "\n", "completion": item["answer"]}) + "\n")
         command([self.ckpt, "probe", "add", "gsm8k", f"{work}/train.jsonl", "--tokenizer", f"{data}/tinystories-656k", "--store", store])
         fine = ["--strong", "base@400", "--weak", "base@100"]
-        for label, start, dtype, rate, asked in [
-            ("BF16 fine-tune, joint", fine, "bf16", "1e-4", ".25"), ("FP32 fine-tune, joint", fine, "f32", "1e-4", ".66"),
-            ("BF16 from scratch", ["--init", f"{data}/trainer-run/checkpoint-400", "--preset", "sft"], "bf16", "1e-3", ".45"),
+        scratch = ["--init", f"{data}/trainer-run/checkpoint-400", "--preset", "sft"]
+        # The rate that is the default, and ten times as much, at which more changes from snapshot to snapshot.
+        for label, start, dtype, rate, steps, asked in [
+            ("BF16 fine-tune, joint", fine, "bf16", "1e-5", 200, ".25"), ("BF16 fine-tune, joint", fine, "bf16", "1e-4", 200, ".25"),
+            ("FP32 fine-tune, joint", fine, "f32", "1e-5", 200, ".66"), ("FP32 fine-tune, joint", fine, "f32", "1e-4", 200, ".66"),
+            ("BF16 from scratch", scratch, "bf16", "1e-3", 400, ".45"),
         ]:
-            run = label.lower().replace(" ", "-").replace(",", "")
+            run = f"{label}-{rate}".lower().replace(" ", "-").replace(",", "")
             answer = json.loads(command(
-                [self.ckpt, "train", *start, "--data", "gsm8k", "--run", run, "--steps", "200", "--batch", "16",
+                [self.ckpt, "train", *start, "--data", "gsm8k", "--run", run, "--steps", str(steps), "--batch", "16",
                  "--save-every", "20", "--learning-rate", rate, "--dtype", dtype, "--max-length", "512", "--json", "--store", store])[2])
             stats = {row["run"]: row for row in json.loads(command([self.ckpt, "stats", "--json", "--store", store])[2])["by_run"]}
             rows = [stats[name] for name in (run, run + ".weak") if name in stats]

@@ -16,10 +16,12 @@ import Darwin
 /// A pre-tokenised probe: lines of {"id", "input_ids", "completion_start"}.
 func samples(_ path: String) throws -> [ScoringSample] {
     let map = try MappedFile(path)
-    return try map.bytes.split(separator: UInt8(ascii: "\n")).map { line in
-        let json = try JSONValue.parse(Array(line), path: path)
-        let tokens = json["input_ids"]!.array!.map { Int32($0.unsigned!) }
-        return ScoringSample(tokens: tokens, supervised: [Int(json["completion_start"]!.unsigned!)..<tokens.count])
+    return try withExtendedLifetime(map) {
+        try map.bytes.split(separator: UInt8(ascii: "\n")).map { line in
+            let json = try JSONValue.parse(Array(line), path: path)
+            let tokens = json["input_ids"]!.array!.map { Int32($0.unsigned!) }
+            return ScoringSample(tokens: tokens, supervised: [Int(json["completion_start"]!.unsigned!)..<tokens.count])
+        }
     }
 }
 

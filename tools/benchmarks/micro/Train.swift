@@ -62,7 +62,10 @@ func train(
 
 /// The lines of a file.
 func lines(_ path: String) throws -> [String] {
-    try MappedFile(path).bytes.split(separator: UInt8(ascii: "\n")).map { String(decoding: Array($0), as: UTF8.self) }
+    let map = try MappedFile(path)
+    return withExtendedLifetime(map) {
+        map.bytes.split(separator: UInt8(ascii: "\n")).map { String(decoding: Array($0), as: UTF8.self) }
+    }
 }
 
 /// Looks at this process's anonymous memory every few milliseconds.
