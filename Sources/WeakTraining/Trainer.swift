@@ -256,13 +256,24 @@ public final class Trainer {
     private func weakModel() throws -> GradientPass.Weak {
         guard settings.plan.recipe.mix.hasWeak else { return .none }
         if settings.plan.recipe.weakBranch == .joint {
-            return .trained(try TrainedModel(store.contents(progress.weaks[0]), longest: probe.longest))
+            return .trained(try TrainedModel(contents(progress.weaks[0]), longest: probe.longest))
         }
         return .frozen(try progress.weaks.map(frozen))
     }
 
+    /// A snapshot that the round began with: it may have been removed while the training was stopped.
+    private func contents(_ id: String) throws(StoreError) -> CheckpointContents {
+        do throws(StoreError) {
+            return try store.contents(id)
+        } catch where error.code == .noSuchRef {
+            throw StoreError(
+                .noSuchRef, "run \(settings.run) goes on with snapshot \(id.prefix(12)), which is no longer in the store",
+                hint: "ingest it again, or begin anew under another --run")
+        }
+    }
+
     private func frozen(_ id: String) throws -> LanguageModel {
-        let contents = try store.contents(id)
+        let contents = try contents(id)
         return try LanguageModel(contents.decodedWhereNeeded(isCancelled: host.isStopped, progress: { _, _ in }) ?? contents, longest: probe.longest)
     }
 
@@ -393,7 +404,7 @@ public final class Trainer {
     /// Those of a trained weak model are its own: it may be of another architecture, or of other dtypes.
     private func weakFiles(_ id: String) throws -> (files: InheritedFiles, dtypes: [String: DType]) {
         var dtypes: [String: DType] = [:]
-        for tensor in try store.contents(id).tensors where tensor.part == .weights { dtypes[tensor.name] = settings.dtype ?? tensor.dtype }
+        for tensor in try contents(id).tensors where tensor.part == .weights { dtypes[tensor.name] = settings.dtype ?? tensor.dtype }
         var files = try InheritedFiles(store.sidecars(id))
         if Set(dtypes.values).count == 1 { files.setDType(dtypes.first!.value) }
         return (files, dtypes)

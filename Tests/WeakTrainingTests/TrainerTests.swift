@@ -102,6 +102,16 @@ import Testing
         #expect(try playground.ids("cut") == ids && ids == playground.ids("whole"))
     }
 
+    @Test func `a snapshot that is needed to go on and was removed is named`() throws {
+        let playground = try TrainingPlayground()
+        let settings = try playground.settings(.mixOnly)
+        let weak = try playground.id("m@1")
+        #expect(throws: StoreError.self) { try playground.train(settings, stopAfter: 1) }
+        try playground.store.remove("m@1")
+        let error = #expect(throws: StoreError.self) { try playground.train(settings) }
+        #expect(error?.code == .noSuchRef && "\(error!)".contains("run t goes on with snapshot \(weak.short)"))
+    }
+
     @Test func `a round's weak is the strong of the one before`() throws {
         let playground = try TrainingPlayground()
         try playground.train(playground.settings(rounds: 2, steps: 2))

@@ -9,7 +9,7 @@ tokenizer.json that has a token to each character. Problems of the four files ar
 those of a smaller one: more data of the same kind. The same arguments write the same bytes. Needs Python alone.
 
     chains     07*13+58-21*40=   91;49;28;20####20
-    rewrite    cabd:xyzx=        ...
+    rewrite    gfhdb:uwyv=       hgaec;hhaec;chaeh;acehh####acehh
 
 A completion has the result of each step, then #### and the answer. facts.jsonl has single steps in the same form, and --forms
 samples of all steps, so that a model knows what a completion looks like.
