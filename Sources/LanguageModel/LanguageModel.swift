@@ -90,25 +90,9 @@ public struct LanguageModel: Sendable {
         return 4 * floats
     }
 
-    /// Refuses samples that would be read outside their tokens or the vocabulary: the last token scored is looked up too.
-    ///
-    /// - Throws: `.malformed`, `.mismatch` naming the sample.
+    /// - Throws: as `ScoringSample.check`.
     func check(_ samples: [ScoringSample]) throws(LanguageModelError) {
-        for (index, sample) in samples.enumerated() {
-            var end = 1
-            for range in sample.supervised {
-                guard !range.isEmpty, range.lowerBound >= end, range.upperBound <= sample.tokens.count else {
-                    throw LanguageModelError(
-                        .malformed, "\(sample.shown(index)): supervised tokens that are out of order, not there or have none before them")
-                }
-                end = range.upperBound
-            }
-            if let token = sample.tokens.first(where: { $0 < 0 || Int($0) >= vocabularySize }) {
-                throw LanguageModelError(
-                    .mismatch, "\(sample.shown(index)): token \(token), and \(contents.name) has a vocabulary of \(vocabularySize)",
-                    hint: "the probe's tokens are not this model's")
-            }
-        }
+        for (index, sample) in samples.enumerated() { try sample.check(index, vocabulary: vocabularySize, of: contents.name) }
     }
 
     /// Bytes of cosines and sines, which threads share: two tables at most.

@@ -35,7 +35,7 @@ public final class Trainer {
     var progress = TrainingProgress()
     /// A state that is gone on from, until its round is set up.
     private var state: ResumeState.Tensors?
-    private let logs: [TrainingLog]
+    let logs: [TrainingLog]
 
     /// - Parameters:
     ///   - files: for random weights, those that describe the model: its `config.json` and tokenizer.
@@ -186,25 +186,10 @@ public final class Trainer {
         let ahead = count.multipliedReportingOverflow(by: plan.rounds - progress.round)
         let known = ahead.overflow ? Int.max : progress.earlierSteps.addingReportingOverflow(ahead.partialValue).partialValue
         while progress.stepInRound < count {
-            let start = ContinuousClock().now
             let batch = order.batch(progress.stepInRound)
             let samples = batch.samples.map { sample($0, weak: weights.choices?[$0] ?? 0) }
-            let rate = plan.rate(at: progress.stepInRound, of: count)
-            let figures = try pass.addGradients(samples, loss)
-            let norms = optimizer.gradientNorms()
-            guard figures.loss.isFinite, norms.allSatisfy(\.isFinite) else {
-                throw WeakTrainingError(
-                    .badInput, "step \(progress.step + 1): the loss or its gradient is no number, with sample \(probe.probe.samples[batch.samples[0]].id) and those after it",
-                    hint: "a lower --learning-rate; the last snapshot is as it was")
-            }
-            optimizer.take(rate: rate, norms: norms)
-            progress.stepInRound += 1
-            progress.step += 1
-            let elapsed = (ContinuousClock().now - start).components
-            let step = TrainedStep(
-                step: progress.step, stepCount: known, round: progress.round, pass: batch.pass, figures: figures, rate: rate,
-                gradientNorms: norms, tokens: samples.reduce(0) { $0 + $1.sample.tokens.count },
-                seconds: Double(elapsed.seconds) + Double(elapsed.attoseconds) / 1e18)
+            var step = try takeStep(samples, loss, rate: plan.rate(at: progress.stepInRound, of: count), pass, optimizer)
+            (step.pass, step.stepCount) = (batch.pass, known)
             logs.forEach { $0.add(step.json) }
             host.stepped(step)
             let isLast = progress.stepInRound == count
@@ -223,6 +208,28 @@ public final class Trainer {
         if progress.round < plan.rounds { progress.weaks = settings.choosesWeak || !plan.recipe.needsWeak ? [] : [progress.strong] }
         progress.strong = ""
         try writeState(round)
+    }
+
+    private func takeStep(
+        _ samples: [GradientPass.Sample], _ loss: LossSettings, rate: Double, _ pass: GradientPass, _ optimizer: AdamW
+    ) throws -> TrainedStep {
+        let start = ContinuousClock().now
+        let figures = try pass.addGradients(samples, loss)
+        let norms = optimizer.gradientNorms()
+        guard figures.loss.isFinite, norms.allSatisfy(\.isFinite) else {
+            throw WeakTrainingError(
+                .badInput, "step \(progress.step + 1): the loss or its gradient is no number, with sample \(samples[0].sample.name) and those after it",
+                hint: "a lower --learning-rate; the last snapshot is as it was")
+        }
+        optimizer.take(rate: rate, norms: norms)
+        progress.stepInRound += 1
+        progress.step += 1
+        let elapsed = (ContinuousClock().now - start).components
+        return TrainedStep(
+            step: progress.step, stepCount: 0, round: progress.round, pass: 0, figures: figures,
+            hasWeak: settings.plan.recipe.mix.hasWeak, rate: rate, gradientNorms: norms,
+            tokens: samples.reduce(0) { $0 + $1.sample.tokens.count },
+            seconds: Double(elapsed.seconds) + Double(elapsed.attoseconds) / 1e18)
     }
 
     private var gradientOptions: GradientPass.Options {
@@ -262,7 +269,7 @@ public final class Trainer {
     }
 
     /// A snapshot that the round began with: it may have been removed while the training was stopped.
-    private func contents(_ id: String) throws(StoreError) -> CheckpointContents {
+    func contents(_ id: String) throws(StoreError) -> CheckpointContents {
         do throws(StoreError) {
             return try store.contents(id)
         } catch where error.code == .noSuchRef {
@@ -296,47 +303,6 @@ public final class Trainer {
         return GradientPass.Sample(sample, weak: weak, rotations: rotations)
     }
 
-    /// Weights that samples are drawn by, and with several weak models which of them each sample is mixed with: the one with the
-    /// greatest gap.
-    private func drawingWeights() throws -> (weights: [Double], choices: [Int]?) {
-        let curriculum = settings.plan.recipe.curriculum
-        let ids = probe.probe.samples.map(\.id)
-        let isSeveral = settings.plan.recipe.mix.hasWeak && progress.weaks.count > 1
-        let strong: [Double?] =
-            try curriculum.selection.readsStrong || isSeveral ? host.entropies(ContentID(digits: progress.strong)!) : []
-        let weaks: [[Double?]] =
-            try curriculum.selection.readsWeak || isSeveral ? progress.weaks.map { try host.entropies(ContentID(digits: $0)!) } : []
-        let choices = isSeveral ? try Trainer.choices(ids: ids, strong: strong, weaks: weaks) : nil
-        let weak: [Double?] = weaks.isEmpty ? [] : choices.map { $0.enumerated().map { weaks[$1][$0] } } ?? weaks[0]
-        let weights = try curriculum.weights(ids: ids, weak: weak, strong: strong)
-        let hash = weights.withUnsafeBytes { "\(ContentID.hash(of: $0))" }
-        guard progress.weightsHash.isEmpty || progress.weightsHash == hash else {
-            throw StoreError(
-                .conflict, "run \(settings.run): the entropy records of its snapshots are no longer those it began with",
-                hint: "another --run begins anew")
-        }
-        progress.weightsHash = hash
-        return (weights, choices)
-    }
-
-    /// For each sample the weak model with the greatest gap; of equal ones the last.
-    static func choices(ids: [String], strong: [Double?], weaks: [[Double?]]) throws(WeakTrainingError) -> [Int] {
-        let gap = GapValue.Settings()
-        var choices: [Int] = []
-        for (sample, id) in ids.enumerated() {
-            var best = (gain: -1.0, weak: 0)
-            for (index, weak) in weaks.enumerated() {
-                guard let mine = strong[sample], let theirs = weak[sample], mine.isFinite, theirs.isFinite else {
-                    throw WeakTrainingError(.badInput, "sample \(id): it has no entropy", hint: "ckpt entropy computes it")
-                }
-                let gain = gap.consolidation * max(0, theirs - mine) + gap.regression * max(0, mine - theirs)
-                if gain >= best.gain { best = (gain, index) }
-            }
-            choices.append(best.weak)
-        }
-        return choices
-    }
-
     /// The scale of the logits at which the mean of 1 - P(y) is that of the mix with the weak model, on the first 256 samples.
     private func matchedShare() throws -> Double {
         let samples = probe.samples.prefix(256).map { GradientPass.Sample($0) }
@@ -352,87 +318,5 @@ public final class Trainer {
             if figures.mixedProbability < mixed { low = middle } else { high = middle }
         }
         return (low * high).squareRoot()
-    }
-
-    // MARK: Saving
-
-    /// The models of a round, and what trains them.
-    struct RoundModels {
-        var strong: TrainedModel
-        var weak: TrainedModel?
-        /// With `weak`: read once, so that its snapshot may go meanwhile.
-        var weakFiles: (files: InheritedFiles, dtypes: [String: DType])?
-        var optimizer: AdamW?
-
-        var branches: [ResumeState.Branch] {
-            (optimizer?.models ?? []).enumerated().map { ($0 == 0 ? "strong" : "weak", $1.model, $1.moments) }
-        }
-    }
-
-    /// Writes what is to be gone on from, in the place of what was: before the first step no weights, which can be had anew.
-    private func writeState(_ models: RoundModels) throws(StoreError) {
-        let state = ResumeState(settings: settings.json.text, progress: progress.json.text, kernels: Trainer.kernels)
-        try state.write(models.branches, to: area.statePath, team)
-    }
-
-    /// Takes a snapshot of each trained model into the store, then writes the state.
-    private func save(_ models: RoundModels) throws {
-        // No multiple of the interval lies between the round's start and this step.
-        let isFirstOfRound = max(0, progress.step - 1) / settings.saveInterval == progress.earlierSteps / settings.saveInterval
-        var metrics: [(name: String, value: Double)] = []
-        let start: ContentID? = if case .snapshot(let id) = settings.start { id } else { nil }
-        let isFirst = isFirstOfRound && progress.round == 0
-        let result = try ingest(models.strong, .strong, run: settings.run, parent: isFirst ? start : nil, files, dtypes) { directory in
-            metrics = try settings.evaluation == nil ? [] : host.evaluate(directory)
-            return metrics
-        }
-        var weakID: ContentID?
-        if let weak = models.weak {
-            let parent = ContentID(digits: progress.weaks[0])!
-            weakID = try ingest(
-                weak, .weak, run: settings.weakRun, parent: isFirstOfRound ? parent : nil, models.weakFiles!.files, models.weakFiles!.dtypes
-            ) { _ in [] }.id
-        }
-        if models.optimizer != nil { try writeState(models) }
-        let saved = SavedSnapshot(
-            ref: "\(settings.run)@\(progress.step)", id: result.id, weak: weakID, step: progress.step, metrics: metrics,
-            rawBytes: result.rawBytes, packedBytes: result.packedBytes)
-        logs.forEach { $0.add(saved.json) }
-        host.saved(saved)
-    }
-
-    /// Those of a trained weak model are its own: it may be of another architecture, or of other dtypes.
-    private func weakFiles(_ id: String) throws -> (files: InheritedFiles, dtypes: [String: DType]) {
-        var dtypes: [String: DType] = [:]
-        for tensor in try contents(id).tensors where tensor.part == .weights { dtypes[tensor.name] = settings.dtype ?? tensor.dtype }
-        var files = try InheritedFiles(store.sidecars(id))
-        if Set(dtypes.values).count == 1 { files.setDType(dtypes.first!.value) }
-        return (files, dtypes)
-    }
-
-    private func ingest(
-        _ model: TrainedModel, _ branch: TrainedBranch, run: String, parent: ContentID?, _ files: InheritedFiles, _ dtypes: [String: DType],
-        evaluate: (String) throws -> [(name: String, value: Double)]
-    ) throws -> IngestResult {
-        let directory = try area.makeStaging()
-        // As large as the model, and of no use any more.
-        defer { try? area.removeStaging() }
-        let tensors = model.weights.map { weight in
-            SafetensorsFile.Tensor(name: weight.name, dtype: dtypes[weight.name] ?? .f32, shape: weight.shape, values: weight.values)
-        }
-        try SafetensorsFile.write(tensors, metadata: [("format", "pt")], to: directory + "/model.safetensors")
-        for file in files.files { try DurableFile.write(file.bytes, to: "\(directory)/\(file.name)") }
-        let metrics = try evaluate(directory)
-        let note = TrainingNote(
-            settings: settings, branch: branch, step: progress.step, round: progress.round, strong: progress.strong,
-            weaks: progress.weaks, share: progress.share, metrics: metrics)
-        try DurableFile.write(Array((note.json.text + "\n").utf8), to: "\(directory)/\(TrainingNote.fileName)")
-        var options = IngestOptions()
-        (options.run, options.step, options.parent) = (run, UInt64(progress.step), parent.map { "\($0)" })
-        (options.rehashes, options.origin) = (true, "ckpt train")
-        guard let result = try store.ingest(directory, options: options).first else {
-            throw StoreError(.failed, "\(run)@\(progress.step): nothing was taken in")
-        }
-        return result
     }
 }

@@ -44,6 +44,8 @@ public struct TrainedStep: Sendable {
     public var pass: Int
     /// Sums over its supervised tokens.
     public var figures: LossFigures
+    /// Whether a weak model was in the mix.
+    public var hasWeak: Bool
     public var rate: Double
     /// Of the strong model's gradient, and the weak's where it is trained.
     public var gradientNorms: [Double]

@@ -31,9 +31,13 @@ public struct TrainingSettings: Sendable, Equatable {
 
     public var weakRun: String { run + ".weak" }
 
+    public static let defaultMicroBatchTokens = 2048
+    public static let defaultSaveInterval = 100
+
     public init(
         run: String, plan: TrainingPlan, start: Start, weaks: [ContentID] = [], choosesWeak: Bool = false, data: ContentID,
-        evaluation: ContentID? = nil, dtype: DType? = nil, microBatchTokens: Int = 2048, saveInterval: Int = 100
+        evaluation: ContentID? = nil, dtype: DType? = nil, microBatchTokens: Int = defaultMicroBatchTokens,
+        saveInterval: Int = defaultSaveInterval
     ) {
         self.run = run
         self.plan = plan

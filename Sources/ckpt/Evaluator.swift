@@ -40,7 +40,7 @@ struct Evaluator {
             ref: ref, step: try step(runner, options), count: probe.samples.count, plain: summaries[0], temperature: temperature,
             calibrated: temperature == nil ? nil : summaries[1])
         guard let task else { return result }
-        let made = try generate(task.requests, generation(task), model, runner, "generating")
+        let made = try runner.generate(task.requests, generation(task), model, "generating")
         result.samples = made.enumerated().map { index, made in task.judged(index, made) }
         if let attempts {
             var sampled = generation(task)
@@ -48,7 +48,7 @@ struct Evaluator {
             let requests = task.requests.flatMap { request in
                 (0..<attempts.count).map { GenerationRequest(tokens: request.tokens, sample: request.sample, attempt: $0, name: request.name) }
             }
-            let all = try generate(requests, sampled, model, runner, "sampling")
+            let all = try runner.generate(requests, sampled, model, "sampling")
             result.passed = task.requests.indices.count { index in
                 (0..<attempts.count).contains { task.judged(index, all[index * attempts.count + $0]).isRight }
             }
@@ -58,23 +58,6 @@ struct Evaluator {
 
     private func generation(_ task: AnswerTask) -> GenerationOptions {
         GenerationOptions(maximumNew: maximumNew, ends: task.ends, threads: limits.threads)
-    }
-
-    private func generate(
-        _ requests: [GenerationRequest], _ options: GenerationOptions, _ model: LanguageModel, _ runner: ModelRunner, _ what: String
-    ) throws(StoreError) -> [Generation] {
-        var made = [Generation](repeating: Generation(), count: requests.count)
-        let meter = Meter()
-        var done: UInt64 = 0
-        try runner.running {
-            try model.generate(requests, options, isStopped: { Interrupt.isRequested }) { event in
-                guard case .finished(let request, let result) = event else { return }
-                made[request] = result
-                done += 1
-                Console.progress { meter.tokens("\(runner.ref): \(what)", done, UInt64(requests.count), unit: "texts") }
-            }
-        }
-        return made
     }
 
     private func counting<R>(

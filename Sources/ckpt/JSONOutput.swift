@@ -24,36 +24,18 @@ enum JSONOutput: ExpressibleByDictionaryLiteral, ExpressibleByArrayLiteral, Expr
     static func optional(_ text: String?) -> JSONOutput { text.map { .string($0) } ?? .null }
 
     /// On one line. JSON has no NaN and no infinity: they are null.
-    var text: String {
-        var output = ""
-        write(to: &output)
-        return output
-    }
+    var text: String { value.text }
 
-    private func write(to output: inout String) {
+    private var value: JSONValue {
         switch self {
-        case .null: output += "null"
-        case .bool(let value): output += value ? "true" : "false"
-        case .int(let value): output += "\(value)"
-        case .unsigned(let value): output += "\(value)"
-        case .double(let value): output += value.isFinite ? "\(value)" : "null"
-        case .string(let value): JSONValue.write(value, to: &output)
-        case .array(let values):
-            output += "["
-            for (index, value) in values.enumerated() {
-                if index > 0 { output += "," }
-                value.write(to: &output)
-            }
-            output += "]"
-        case .object(let members):
-            output += "{"
-            for (index, member) in members.enumerated() {
-                if index > 0 { output += "," }
-                JSONValue.write(member.0, to: &output)
-                output += ":"
-                member.1.write(to: &output)
-            }
-            output += "}"
+        case .null: .null
+        case .bool(let value): .bool(value)
+        case .int(let value): value < 0 ? .signed(Int64(value)) : .unsigned(UInt64(value))
+        case .unsigned(let value): .unsigned(value)
+        case .double(let value): .double(value)
+        case .string(let value): .string(value)
+        case .array(let values): .array(values.map(\.value))
+        case .object(let members): .object(members.map { JSONValue.Member(key: $0.0, value: $0.1.value) })
         }
     }
 }

@@ -53,6 +53,26 @@ struct ModelRunner {
             Console.printable("ckpt: running \(ref) (\(model.modelType)): up to \(Format.bytes(UInt64(memory))) of memory beside its mapped weights"))
     }
 
+    /// What becomes of each request, in their order.
+    ///
+    /// - Parameter what: is being done, for the progress.
+    func generate(
+        _ requests: [GenerationRequest], _ options: GenerationOptions, _ model: LanguageModel, _ what: String
+    ) throws(StoreError) -> [Generation] {
+        var made = [Generation](repeating: Generation(), count: requests.count)
+        let meter = Meter()
+        var done: UInt64 = 0
+        try running {
+            try model.generate(requests, options, isStopped: { Interrupt.isRequested }) { event in
+                guard case .finished(let request, let result) = event else { return }
+                made[request] = result
+                done += 1
+                Console.progress { meter.tokens("\(ref): \(what)", done, UInt64(requests.count), unit: "texts") }
+            }
+        }
+        return made
+    }
+
     /// Runs `body`, which fails as commands report it.
     func running<R>(_ body: () throws -> R) throws(StoreError) -> R {
         defer { Console.endProgress() }

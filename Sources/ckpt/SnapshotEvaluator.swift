@@ -30,14 +30,18 @@ struct SnapshotEvaluator {
         let model = try runner.model(longest: runner.positions(needed: needed, wanted: max(needed, prompts + newTokens)))
         var scoring = limits.options
         scoring.batchTokens = SnapshotEvaluator.batchTokens
-        let outputs = try model.score(probe.samples, scoring)
+        var outputs = [TokenOutputs](repeating: TokenOutputs(), count: probe.samples.count)
+        try model.score(probe.samples, scoring, isStopped: { Interrupt.isRequested }) { results in
+            for (sample, found) in results { outputs[sample] = found }
+        }
         let tokens = Double(max(1, outputs.reduce(0) { $0 + $1.entropy.count }))
         func mean(_ values: (TokenOutputs) -> [Float]) -> Double {
             outputs.reduce(0) { $0 + values($1).reduce(0) { $0 + Double($1) } } / tokens
         }
         var figures = [("nll", mean(\.nll)), ("entropy", mean(\.entropy))]
         if let task {
-            let made = try model.generate(task.requests, GenerationOptions(maximumNew: newTokens, ends: task.ends, threads: limits.threads))
+            let options = GenerationOptions(maximumNew: newTokens, ends: task.ends, threads: limits.threads)
+            let made = try runner.generate(task.requests, options, model, "evaluating")
             let right = made.enumerated().count { task.judged($0, $1).isRight }
             figures.append(("accuracy", Double(right) / Double(max(1, made.count))))
         }

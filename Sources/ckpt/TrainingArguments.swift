@@ -68,7 +68,7 @@ struct PlanArguments: ParsableArguments {
     var epochs: Int?
     @Option(help: ArgumentHelp("Rounds: in each the strong snapshot of the one before is the weak one (default: 1).", valueName: "n"))
     var rounds: Int?
-    @Option(help: ArgumentHelp("Samples of an optimizer step (default: 32).", valueName: "n"))
+    @Option(help: ArgumentHelp("Samples of an optimizer step (default: \(TrainingPlan.defaultBatchSize)).", valueName: "n"))
     var batch: Int?
     @Option(name: .customLong("learning-rate"), help: ArgumentHelp("The peak of the learning rate (default: 1e-5).", valueName: "rate"))
     var learningRate: Double?
@@ -84,8 +84,6 @@ struct PlanArguments: ParsableArguments {
     var seed: UInt64?
     @Option(help: ArgumentHelp("Read at most so many tokens of a sample (default: 4096); the rest is cut at the right.", valueName: "tokens"))
     var maxLength: Int?
-
-    static let defaultBatch = 32
 
     func validate() throws {
         guard steps == nil || epochs == nil else { throw ValidationError("--steps and --epochs both say how long a round is") }
@@ -105,7 +103,7 @@ struct PlanArguments: ParsableArguments {
                 peak: learningRate ?? LearningRate.defaultPeak, warmUp: warmUp,
                 decay: try decay.map(RecipeArguments.decay) ?? .cosine),
             seed: seed ?? 0, rounds: rounds ?? 1, length: steps.map { .steps($0) } ?? .passes(epochs ?? 1),
-            batchSize: batch ?? PlanArguments.defaultBatch, maximumLength: maxLength ?? TrainingPlan.defaultMaximumLength,
+            batchSize: batch ?? TrainingPlan.defaultBatchSize, maximumLength: maxLength ?? TrainingPlan.defaultMaximumLength,
             clip: clip ?? 1, weightDecay: weightDecay ?? 0)
     }
 }

@@ -5,10 +5,13 @@ struct TrainingChart {
 
     let title: String
     let lines: [Line]
+    /// Whether points scatter about what they show.
+    private let isNoisy: Bool
 
     /// Lines without a point are left out.
-    init(_ title: String, _ lines: [Line]) {
+    init(_ title: String, _ lines: [Line], isNoisy: Bool = true) {
         self.title = title
+        self.isNoisy = isNoisy
         self.lines = lines.filter { !$0.points.isEmpty }
     }
 
@@ -106,7 +109,7 @@ struct TrainingChart {
                 out += "<polyline class=\"\(kind) line\(index)\"\(more) points=\"\(places)\"/>\n"
             }
             let shown = TrainingChart.thinned(line.points)
-            let isSmoothed = line.points.count >= TrainingChart.pointsToSmooth
+            let isSmoothed = isNoisy && line.points.count >= TrainingChart.pointsToSmooth
             let numbers = shown.map { "\(Format.fixed($0.step, 0)) \(Format.significant($0.value))" }.joined(separator: ",")
             let data = " data-name=\"\(line.name.escapedForHTML)\" data-numbers=\"\(numbers)\""
             polyline(shown, isSmoothed ? "seen light" : "seen", data)

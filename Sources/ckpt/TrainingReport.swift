@@ -87,12 +87,12 @@ struct TrainingReport {
             TrainingChart("Entropy, nats per token", [line("strong", "entropy", of: steps), line("weak", "weak_entropy", of: steps)]),
             TrainingChart("Mean ln C, nats per token", [line("ln C", "ln_c", of: steps)]),
             TrainingChart("Mean P(y)", [line("P(y)", "p", of: steps)]),
-            TrainingChart("Learning rate", [line("rate", "rate", of: steps)]),
+            TrainingChart("Learning rate", [line("rate", "rate", of: steps)], isNoisy: false),
             TrainingChart(
                 "Gradient norm", [line("strong", "gradient_norm", of: steps), line("weak", "weak_gradient_norm", of: steps)]),
             TrainingChart("Tokens per second", [("tokens per second", speed)]),
-            TrainingChart("Evaluation: NLL, nats per token", [line("NLL", "eval_nll", of: saves)]),
-            TrainingChart("Evaluation: accuracy", [line("accuracy", "eval_accuracy", of: saves)]),
+            TrainingChart("Evaluation: NLL, nats per token", [line("NLL", "eval_nll", of: saves)], isNoisy: false),
+            TrainingChart("Evaluation: accuracy", [line("accuracy", "eval_accuracy", of: saves)], isNoisy: false),
         ]
     }
 

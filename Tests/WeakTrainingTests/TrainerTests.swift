@@ -112,6 +112,25 @@ import Testing
         #expect(error?.code == .noSuchRef && "\(error!)".contains("run t goes on with snapshot \(weak.short)"))
     }
 
+    /// The built-in check of the method: half the gradient each, clipped over both; AdamW's steps do not know its scale.
+    @Test func `equal branches stay equal`() throws {
+        let playground = try TrainingPlayground()
+        let settings = try playground.settings(.mixOnly, weaks: ["m@3"])
+        #expect(settings.plan.recipe.lambda == 0.5)
+        try playground.train(settings)
+        for step in [2, 4, 6] {
+            let (strong, weak) = (try playground.store.contents("t@\(step)"), try playground.store.contents("t.weak@\(step)"))
+            #expect(strong.tensors.map(\.name) == weak.tensors.map(\.name) && !strong.tensors.isEmpty)
+            for tensor in strong.tensors where tensor.part == .weights {
+                let other = try #require(weak.tensors.first { $0.name == tensor.name })
+                func bytes(_ contents: CheckpointContents, _ tensor: TensorEntry) throws -> [UInt8] {
+                    try contents.makeReader().withBytes(of: tensor, 0..<tensor.byteCount) { Array($0) }
+                }
+                #expect(try bytes(strong, tensor) == bytes(weak, other), "\(tensor.name) at \(step)")
+            }
+        }
+    }
+
     @Test func `a round's weak is the strong of the one before`() throws {
         let playground = try TrainingPlayground()
         try playground.train(playground.settings(rounds: 2, steps: 2))

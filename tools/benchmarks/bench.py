@@ -44,6 +44,33 @@ class Table:
         self.rows.append({"figure": figure, "who": who, "where": where, "value": value, "unit": unit, "target": target})
 
 
+class Peers:
+    """A script's rows, in one process that waits while ours run: each round times every row once."""
+
+    def __init__(self, script, *arguments):
+        self.script = script
+        self.process = subprocess.Popen(
+            [sys.executable, "-W", "ignore", script, *map(str, arguments)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        # What each row says of itself.
+        self.rows = {}
+        for line in self.process.stdout:
+            if line.strip() == "ready":
+                return
+            row = json.loads(line)
+            self.rows[row["name"]] = row
+        sys.exit(f"{script}: exit {self.process.wait()}")
+
+    def round(self):
+        """The seconds of each row."""
+        self.process.stdin.write("round\n")
+        self.process.stdin.flush()
+        return json.loads(self.process.stdout.readline())
+
+    def close(self):
+        self.process.stdin.close()
+        self.process.wait()
+
+
 class Bench:
     def __init__(self, options):
         self.options = options

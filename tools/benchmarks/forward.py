@@ -14,11 +14,10 @@ import json
 import os
 import shutil
 import statistics
-import subprocess
 import sys
 import time
 
-from bench import Bench, Table, command, machine
+from bench import Bench, Peers, Table, command, machine
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 # name and vocabulary: samples of the probe, what is asked over the fastest eager row.
@@ -51,28 +50,18 @@ class Forward:
         return json.loads(command([self.micro, "forward", where, f"{where}/probe.jsonl", str(self.threads), "1"])[2])
 
     def peers(self, where, big):
-        """Starts the peers of a model; returns the process and what each row says of itself."""
-        arguments = [sys.executable, "-W", "ignore", f"{HERE}/forward_peers.py", where, f"{where}/probe.jsonl",
-                     "--threads", str(self.threads), "--budgets", "1024,2048" if big else "1024,4096"]
-        process = subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        rows = {}
-        for line in process.stdout:
-            if line.strip() == "ready":
-                return process, rows
-            row = json.loads(line)
-            rows[row["name"]] = row
-        sys.exit(f"forward_peers.py: exit {process.wait()}")
+        return Peers(f"{HERE}/forward_peers.py", where, f"{where}/probe.jsonl", "--threads", self.threads, "--budgets",
+                     "1024,2048" if big else "1024,4096")
 
     def speed(self, name):
         asked = MODELS[name][1]
         full, half = self.model(name, "f32"), self.model(name, "bf16")
-        process, rows = self.peers(full, name.startswith(("100m", "500m")))
+        peers = self.peers(full, name.startswith(("100m", "500m")))
+        rows = peers.rows
         self.sgemm = rows.pop("sgemm")["gflops"]
         times = {row: [] for row in ["ckpt f32", "ckpt bf16", *rows]}
         for _ in range(self.options.repeat):
-            process.stdin.write("round\n")
-            process.stdin.flush()
-            for row, seconds in json.loads(process.stdout.readline()).items():
+            for row, seconds in peers.round().items():
                 times[row].append(seconds)
             for row, where in ("ckpt f32", full), ("ckpt bf16", half):
                 answer = self.ours(where)
@@ -80,8 +69,7 @@ class Forward:
                 if row == "ckpt f32" and abs(answer["mean_entropy"] - rows["lean"]["mean_entropy"]) > 1e-4:
                     sys.exit(f"{name}: mean entropy {answer['mean_entropy']}, PyTorch's {rows['lean']['mean_entropy']}")
                 tokens = answer["scored_tokens"]
-        process.stdin.close()
-        process.wait()
+        peers.close()
         rate = {row: tokens / statistics.median(seconds) for row, seconds in times.items()}
         eager = max(rate[row] for row in EAGER if row in rate)
         size, vocabulary = name.split(":")

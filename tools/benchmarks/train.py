@@ -20,7 +20,7 @@ import subprocess
 import sys
 import time
 
-from bench import Table, command, machine
+from bench import Peers, Table, command, machine
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 # What is asked over the fastest eager row.
@@ -68,32 +68,23 @@ class Train:
                      "--samples", "256", "--length", str(LENGTH), "--seed", str(seed)])
         return where
 
-    def peers(self, where, tokens, rows, budgets, more=()):
-        arguments = [sys.executable, "-W", "ignore", f"{HERE}/train_peers.py", where, f"{where}/data.jsonl", "--tokens-per-step",
-                     str(tokens), "--micro-batch-tokens", budgets, "--threads", str(self.threads), "--rows", rows, *more]
-        process = subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        found = {}
-        for line in process.stdout:
-            if line.strip() == "ready":
-                return process, found
-            row = json.loads(line)
-            found[row["name"]] = row
-        sys.exit(f"train_peers.py: exit {process.wait()}")
+    def peers(self, where, tokens, rows, budgets):
+        return Peers(f"{HERE}/train_peers.py", where, f"{where}/data.jsonl", "--tokens-per-step", tokens, "--micro-batch-tokens", budgets,
+                     "--threads", self.threads, "--rows", rows)
 
     def speed(self, name):
         where = self.model(name)
         for tokens in map(int, self.options.tokens.split(",")):
             # A step of the largest takes a minute in PyTorch: its fastest row alone.
-            long = name == "100m" and tokens > 4096
+            long = name == "100m" and tokens > 1024
             rows = "lean" if long else "transformers,lean,compiled"
-            process, found = self.peers(where, tokens, rows, "4096" if long else "1024,4096")
+            peers = self.peers(where, tokens, rows, "4096" if long else "1024,4096")
+            found = peers.rows
             batch = tokens // LENGTH
             ours = Ours(self.micro, where, f"{where}/data.jsonl", batch, self.threads)
             times = {row: [] for row in ["ckpt", *found]}
             for index in range((2 if long else self.options.repeat) + 1):
-                process.stdin.write("step\n")
-                process.stdin.flush()
-                theirs = json.loads(process.stdout.readline())
+                theirs = peers.round()
                 # Their threads wait for work awhile before they sleep.
                 time.sleep(0.3)
                 answer = ours.step()
@@ -105,8 +96,7 @@ class Train:
                     times[row].append(seconds)
                 times["ckpt"].append(answer["seconds"])
             ours.close()
-            process.stdin.close()
-            process.wait()
+            peers.close()
             rate = {row: batch * LENGTH / statistics.median(seconds) for row, seconds in times.items()}
             eager = {row: rate[row] for row in EAGER if row in rate}
             what = f"{name}, {tokens} tokens a step, {self.threads} threads"

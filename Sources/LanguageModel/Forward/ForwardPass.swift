@@ -137,14 +137,8 @@ final class ForwardPass {
     /// gate = activation(gate) * up, or without `up` activation(gate).
     func activate(_ activation: Activation, _ gate: Matrix, _ up: Matrix? = nil) {
         precondition(gate.stride == gate.columns && up.map { $0.stride == gate.stride && $0.rows == gate.rows } ?? true)
-        let kernel =
-            switch activation {
-            case .silu: kernels.silu
-            case .gelu: kernels.gelu
-            case .geluTanh: kernels.gelu_tanh
-            case .relu: kernels.relu
-            }
-        kernel!(gate.data, up?.data, gate.rows * gate.columns)
+        let kernel = activation.forward(kernels)
+        kernel(gate.data, up?.data, gate.rows * gate.columns)
     }
 
     func scale(_ x: Matrix, by factor: Float) {

@@ -90,11 +90,7 @@ extension LanguageModel {
                 throw LanguageModelError(
                     .mismatch, "\(request.shown): a prompt of \(request.tokens.count) tokens, and the model was opened for \(longest)")
             }
-            if let token = request.tokens.first(where: { $0 < 0 || Int($0) >= vocabularySize }) {
-                throw LanguageModelError(
-                    .mismatch, "\(request.shown): token \(token), and \(contents.name) has a vocabulary of \(vocabularySize)",
-                    hint: "the tokens are not this model's")
-            }
+            try ScoringSample.check(request.tokens, request.shown, vocabulary: vocabularySize, of: contents.name)
         }
     }
 }

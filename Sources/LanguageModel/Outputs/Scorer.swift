@@ -132,9 +132,6 @@ struct Scorer {
     }
 }
 
-/// What rounding made negative is zero; NaN stays NaN, which `max` would make zero.
-private func atLeastZero(_ x: Double) -> Double { x < 0 ? 0 : x }
-
 extension TokenOutputs {
     mutating func reserve(_ count: Int) {
         entropy.reserveCapacity(count)
@@ -144,9 +141,8 @@ extension TokenOutputs {
 
     /// H = ln sum - weighted / sum, with exponentials relative to the largest logit; nll = ln sum + largest - logit.
     mutating func append(_ state: ck_distribution, targetLogit: Float) {
-        let logSum = log(state.sum)
-        entropy.append(Float(atLeastZero(logSum - state.weighted / state.sum)))
-        nll.append(Float(atLeastZero(logSum + Double(state.largest) - Double(targetLogit))))
+        entropy.append(Float(state.entropy))
+        nll.append(Float(state.nll(targetLogit)))
         top.append(state.top)
     }
 
@@ -159,8 +155,8 @@ extension TokenOutputs {
 
 extension PairOutputs {
     mutating func append(_ pair: ck_pair, _ strong: ck_distribution, _ weak: ck_distribution, lambda: Float, vocabulary: Int) {
-        let logStrong = log(strong.sum) + Double(strong.largest)
-        let logWeak = log(weak.sum) + Double(weak.largest)
+        let logStrong = strong.logSum + Double(strong.largest)
+        let logWeak = weak.logSum + Double(weak.largest)
         let share = Double(lambda)
         strongToWeak.append(Float(atLeastZero(pair.strong_difference / strong.sum - logStrong + logWeak)))
         weakToStrong.append(Float(atLeastZero(pair.weak_difference / weak.sum - logWeak + logStrong)))

@@ -22,4 +22,27 @@ public struct ScoringSample: Sendable {
 extension ScoringSample {
     /// As errors name it.
     func shown(_ index: Int) -> String { "sample \(name.isEmpty ? "\(index)" : name)" }
+
+    /// Refuses a sample that would be read outside its tokens or the vocabulary: the last token scored is looked up too.
+    ///
+    /// - Parameter model: as errors name it.
+    /// - Throws: `.malformed`, `.mismatch` naming the sample.
+    func check(_ index: Int, vocabulary: Int, of model: String) throws(LanguageModelError) {
+        var end = 1
+        for range in supervised {
+            guard !range.isEmpty, range.lowerBound >= end, range.upperBound <= tokens.count else {
+                throw LanguageModelError(
+                    .malformed, "\(shown(index)): supervised tokens that are out of order, not there or have none before them")
+            }
+            end = range.upperBound
+        }
+        try ScoringSample.check(tokens, shown(index), vocabulary: vocabulary, of: model)
+    }
+
+    /// Refuses tokens beyond the vocabulary.
+    static func check(_ tokens: [Int32], _ sample: String, vocabulary: Int, of model: String) throws(LanguageModelError) {
+        guard let token = tokens.first(where: { $0 < 0 || Int($0) >= vocabulary }) else { return }
+        throw LanguageModelError(
+            .mismatch, "\(sample): token \(token), and \(model) has a vocabulary of \(vocabulary)", hint: "the tokens are not this model's")
+    }
 }

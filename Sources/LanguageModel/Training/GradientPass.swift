@@ -1,13 +1,3 @@
-internal import CKernels
-
-#if canImport(Glibc)
-internal import Glibc
-#elseif canImport(Musl)
-internal import Musl
-#else
-internal import Darwin
-#endif
-
 /// The loss of a batch of samples, and its gradient by the weights of the models that are trained.
 ///
 /// A batch goes through in micro-batches; what their gradients add up to is that of the whole batch. Logits are made a chunk of
@@ -87,20 +77,20 @@ public final class GradientPass {
     /// - Throws: `.mismatch` naming a sample with a token beyond the vocabulary or too many of them.
     /// - Complexity: O(tokens * parameters) for each model, three times what a forward pass takes; four with checkpoints.
     public func addGradients(_ samples: [Sample], _ settings: LossSettings) throws(LanguageModelError) -> LossFigures {
-        try forEachMicroBatch(samples) { samples, share throws(LanguageModelError) in
-            try run(samples, settings, share: share)
+        try forEachMicroBatch(samples) { samples, weight throws(LanguageModelError) in
+            try run(samples, settings, weight: weight)
         }
     }
 
     /// What `addGradients` would see, without a gradient.
     public func figures(of samples: [Sample], _ settings: LossSettings) throws(LanguageModelError) -> LossFigures {
         try forEachMicroBatch(samples) { samples, _ throws(LanguageModelError) in
-            try run(samples, settings, share: nil)
+            try run(samples, settings, weight: nil)
         }
     }
 
     private func forEachMicroBatch(
-        _ samples: [Sample], _ body: ([Sample], _ share: Float) throws(LanguageModelError) -> LossFigures
+        _ samples: [Sample], _ body: ([Sample], _ weight: Float) throws(LanguageModelError) -> LossFigures
     ) throws(LanguageModelError) -> LossFigures {
         for (index, sample) in samples.enumerated() { try strong.model.check(sample.sample, index) }
         let tokens = samples.reduce(0) { $0 + $1.sample.count }
@@ -125,9 +115,9 @@ public final class GradientPass {
         return weak == nil && frozen.isEmpty ? most : most / 2
     }
 
-    /// - Parameter share: the weight of a token in the gradient; nil: there is none.
+    /// - Parameter weight: of a token in the gradient; nil: there is none.
     private func run(
-        _ samples: [Sample], _ settings: LossSettings, share: Float?
+        _ samples: [Sample], _ settings: LossSettings, weight: Float?
     ) throws(LanguageModelError) -> LossFigures {
         // Those of one frozen weak lie together.
         let samples = frozen.count > 1 ? samples.indices.sorted { (samples[$0].weak, $0) < (samples[$1].weak, $1) }.map { samples[$0] } : samples
@@ -155,8 +145,9 @@ public final class GradientPass {
         pass.begin(batch)
         strong.forward()
         weak?.forward()
-        let d = share == nil ? nil : strong.zeroGradient()
-        let dWeak = share == nil ? nil : weak?.zeroGradient()
+        let loss = MixedLoss(settings, weight: weight, trainsWeak: weak != nil)
+        let d = weight == nil ? nil : strong.zeroGradient()
+        let dWeak = weight == nil ? nil : weak?.zeroGradient()
         var figures = LossFigures()
         for group in groups {
             let frozenHidden = try frozen.isEmpty ? nil : frozen[group.weak].run(batch, group.sequences, scored.rows[group.rows])
@@ -175,7 +166,7 @@ public final class GradientPass {
                     let part = frozenHidden[rows: rows.lowerBound - group.rows.lowerBound..<rows.upperBound - group.rows.lowerBound]
                     try frozen[group.weak].logits(part, into: weakLogits!)
                 }
-                figures += turnIntoGradients(logits, weakLogits, scored.targets[rows], rotations[rows], settings, share: share ?? 0)
+                figures += turnIntoGradients(logits, weakLogits, scored.targets[rows], rotations[rows], loss)
                 if let d { backward(strong, hidden, logits, scored.rows[rows], d) }
                 if let weak, let weakHidden, let weakLogits, let dWeak {
                     backward(weak, weakHidden, weakLogits, scored.rows[rows], dWeak)
@@ -214,83 +205,20 @@ public final class GradientPass {
         for (index, row) in rows.enumerated() { d.row(row).update(from: dRaw.row(index), count: d.columns) }
     }
 
-    /// Logits (rows, V) become the gradient of the loss by them, each model's by its own; `share` is the weight of a token.
+    /// Logits (rows, V) become the gradient of the loss by them, each model's by its own.
     private func turnIntoGradients(
-        _ logits: Matrix, _ weakLogits: Matrix?, _ targets: ArraySlice<Int32>, _ rotations: ArraySlice<Rotation?>, _ settings: LossSettings,
-        share: Float
+        _ logits: Matrix, _ weakLogits: Matrix?, _ targets: ArraySlice<Int32>, _ rotations: ArraySlice<Rotation?>, _ loss: MixedLoss
     ) -> LossFigures {
         var rows = [LossFigures](repeating: LossFigures(), count: logits.rows)
         rows.withUnsafeMutableBufferPointer { rows in
             // Written row by row, each by one thread.
             nonisolated(unsafe) let rows = rows
             pass.team.forEach(rows.count) { row, thread in
-                let target = Int(targets[targets.startIndex + row])
-                let rotation = rotations[rotations.startIndex + row]
-                rows[row] = turnIntoGradient(
-                    logits.row(row), weakLogits?.row(row), logits.columns, target, rotation, settings, share, rotationBuffers[thread])
+                rows[row] = loss.turnIntoGradient(
+                    logits.row(row), weakLogits?.row(row), logits.columns, target: Int(targets[targets.startIndex + row]),
+                    rotations[rotations.startIndex + row], rotationBuffers[thread])
             }
         }
         return rows.reduce(into: LossFigures()) { $0 += $1 }
-    }
-
-    private func turnIntoGradient(
-        _ z: UnsafeMutablePointer<Float>, _ weak: UnsafeMutablePointer<Float>?, _ count: Int, _ target: Int, _ rotation: Rotation?,
-        _ settings: LossSettings, _ share: Float, _ buffer: FloatBuffer
-    ) -> LossFigures {
-        var figures = LossFigures()
-        figures.tokens = 1
-        let own = distribution(z, count)
-        figures.nll = own.logSum - Double(z[target])
-        figures.entropy = own.entropy
-        figures.probability = exp(-figures.nll)
-        var mixed = own
-        if let weak {
-            rotation?.apply(to: weak, buffer)
-            let other = distribution(weak, count)
-            pass.backwardKernels.mix(z, weak, count, settings.share, settings.weakShare)
-            mixed = distribution(z, count)
-            figures.weakEntropy = other.entropy
-            figures.logMixingConstant = mixed.logSum - Double(settings.share) * own.logSum - Double(settings.weakShare) * other.logSum
-        } else if settings.share != 1 {
-            pass.backwardKernels.mix(z, z, count, settings.share, 0)
-            mixed = distribution(z, count)
-        }
-        figures.loss = mixed.logSum - Double(1 - settings.smoothing) * Double(z[target])
-        figures.mixedProbability = exp(Double(z[target]) - mixed.logSum)
-        if settings.smoothing > 0 {
-            var sum = 0.0
-            for token in 0..<count { sum += Double(z[token]) }
-            figures.loss -= Double(settings.smoothing) * sum / Double(count)
-        }
-        let kernel = pass.backwardKernels.probability_gradient!
-        let (factor, shift, pull) = (share, share * settings.smoothing / Float(count), share * (1 - settings.smoothing))
-        if let weak, self.weak != nil {
-            weak.update(from: z, count: count)
-            kernel(weak, count, Float(mixed.logSum), settings.weakShare * factor, settings.weakShare * shift)
-            weak[target] -= settings.weakShare * pull
-            rotation?.inverse.apply(to: weak, buffer)
-        }
-        kernel(z, count, Float(mixed.logSum), settings.share * factor, settings.share * shift)
-        z[target] -= settings.share * pull
-        return figures
-    }
-
-    /// ln sum exp(z), and the entropy of softmax(z).
-    private func distribution(_ z: UnsafeMutablePointer<Float>, _ count: Int) -> (logSum: Double, entropy: Double) {
-        var state = Scorer.empty
-        pass.kernels.observe(z, count, 0, &state)
-        let logSum = log(state.sum)
-        return (logSum + Double(state.largest), max(0, logSum - state.weighted / state.sum))
-    }
-}
-
-extension Rotation {
-    /// In place.
-    fileprivate func apply(to row: UnsafeMutablePointer<Float>, _ buffer: FloatBuffer) {
-        let rotated = buffer.matrix(1, vocabulary).data
-        for run in runs(0..<vocabulary) {
-            (rotated + run.tokens.lowerBound).update(from: row + run.source, count: run.tokens.count)
-        }
-        row.update(from: rotated, count: vocabulary)
     }
 }

@@ -29,7 +29,7 @@ public final class TrainedModel {
     }
 
     init(_ contents: CheckpointContents, config: [UInt8], path: String, longest: Int) throws(LanguageModelError) {
-        let file = try ModelFile(config, path: path)
+        let file = try ModelDescription(config, path: path)
         let weights = try Weights(contents)
         self.longest = longest
         modelType = file.modelType
@@ -52,7 +52,7 @@ public final class TrainedModel {
     /// - Parameters:
     ///   - config: the text of `config.json`; `path` as errors name it.
     public init(config: [UInt8], path: String, seed: UInt64, longest: Int) throws(LanguageModelError) {
-        let file = try ModelFile(config, path: path)
+        let file = try ModelDescription(config, path: path)
         self.longest = longest
         modelType = file.modelType
         parameters = Parameters()
@@ -75,13 +75,9 @@ public final class TrainedModel {
         }
     }
 
-    /// - Throws: `.mismatch` naming a sample with a token beyond the vocabulary or too many of them.
+    /// - Throws: as `ScoringSample.check`; `.mismatch` for one that is too long.
     package func check(_ sample: ScoringSample, _ index: Int) throws(LanguageModelError) {
-        if let token = sample.tokens.first(where: { $0 < 0 || Int($0) >= vocabularySize }) {
-            throw LanguageModelError(
-                .mismatch, "\(sample.shown(index)): token \(token), and the model has a vocabulary of \(vocabularySize)",
-                hint: "the data's tokens are not this model's")
-        }
+        try sample.check(index, vocabulary: vocabularySize, of: "the model")
         guard sample.inputCount <= longest else {
             throw LanguageModelError(
                 .mismatch, "\(sample.shown(index)): \(sample.inputCount) tokens; the model was opened for \(longest)")
@@ -105,7 +101,7 @@ public final class TrainedModel {
     }
 
     /// A configuration, and the decoder it describes.
-    private struct ModelFile {
+    private struct ModelDescription {
         let config: ConfigurationReader
         let type: any Architecture.Type
         let modelType: String

@@ -200,31 +200,19 @@ final class TrainingPass {
 
     /// out = activation(gate) * up, or activation(gate). All lie without gaps.
     func activate(_ activation: Activation, _ gate: Matrix, _ up: Matrix?, into out: Matrix) {
-        let kernel =
-            switch activation {
-            case .silu: kernels.silu
-            case .gelu: kernels.gelu
-            case .geluTanh: kernels.gelu_tanh
-            case .relu: kernels.relu
-            }
+        let kernel = activation.forward(kernels)
         forEachBlock(gate.rows) { rows in
             let count = rows.count * gate.columns
             out.row(rows.lowerBound).update(from: gate.row(rows.lowerBound), count: count)
-            kernel!(out.row(rows.lowerBound), up?.row(rows.lowerBound), count)
+            kernel(out.row(rows.lowerBound), up?.row(rows.lowerBound), count)
         }
     }
 
     /// gate, up and d inner become d gate, d up and inner.
     func activateBackward(_ activation: Activation, _ gate: Matrix, _ up: Matrix?, _ inner: Matrix) {
-        let kernel =
-            switch activation {
-            case .silu: backwardKernels.silu
-            case .gelu: backwardKernels.gelu
-            case .geluTanh: backwardKernels.gelu_tanh
-            case .relu: backwardKernels.relu
-            }
+        let kernel = activation.backward(backwardKernels)
         forEachBlock(gate.rows) { rows in
-            kernel!(
+            kernel(
                 gate.row(rows.lowerBound), up?.row(rows.lowerBound), inner.row(rows.lowerBound), rows.count * gate.columns)
         }
     }

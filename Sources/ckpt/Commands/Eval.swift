@@ -73,8 +73,7 @@ struct Eval: ParsableCommand {
         } catch {
             throw StoreError(.badInput, "--pattern: \(error.reason)")
         }
-        let keys = promptKey != nil || completionKey != nil
-            ? ProbeFile.TextKeys(prompt: promptKey ?? "prompt", completion: completionKey ?? "completion") : nil
+        let keys = ProbeFile.TextKeys(prompt: promptKey, completion: completionKey)
         let evaluator = Evaluator(
             data: try EvaluationData(data, limit: limit, keys: keys, options),
             calibration: try calibrate.map { name throws(StoreError) in try EvaluationData(name, limit: nil, keys: keys, options) },

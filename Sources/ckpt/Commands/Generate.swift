@@ -67,17 +67,7 @@ struct Generate: ParsableCommand {
             return
         }
         runner.announce(model, memory: model.generationMemory(requests, generation))
-        var made = [Generation](repeating: Generation(), count: requests.count)
-        let meter = Meter()
-        var done: UInt64 = 0
-        try runner.running {
-            try model.generate(requests, generation, isStopped: { Interrupt.isRequested }) { event in
-                guard case .finished(let request, let result) = event else { return }
-                made[request] = result
-                done += 1
-                Console.progress { meter.tokens(ref, done, UInt64(requests.count), unit: "texts") }
-            }
-        }
+        let made = try runner.generate(requests, generation, model, "generating")
         if options.json {
             let rows = zip(requests, made).map { json($0, $1, tokenizer) }
             Console.print(JSONOutput.object([("ref", .string(ref)), ("generations", .array(rows))]).text)

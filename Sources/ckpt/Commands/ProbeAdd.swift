@@ -39,8 +39,7 @@ struct ProbeAdd: ParsableCommand {
     func run() throws {
         let store = try options.open()
         let tokenizer = try ProbeTokenizer(tokenizer, appendsEnd: !noEnd, file: file, store)
-        let keys = promptKey != nil || completionKey != nil
-            ? ProbeFile.TextKeys(prompt: promptKey ?? "prompt", completion: completionKey ?? "completion") : nil
+        let keys = ProbeFile.TextKeys(prompt: promptKey, completion: completionKey)
         let lines = try ProbeFile.read(file, keys: keys)
         let probe = try Probe(lines: lines, tokenizer: tokenizer.id, piece: tokenizer.piece, tokenize: tokenizer.sample)
         tokenizer.noteLosses(lines)

@@ -14,8 +14,9 @@ struct Train: ParsableCommand {
             drawn by what the two are unsure of. Only the strong model is kept for use.
 
             --data is a file of JSON lines, as "ckpt probe add" reads them, or a probe. A file is kept as a probe, named for it and
-            its content ("ckpt probe ls"); other keys than prompt and completion, and --no-eos, are for "ckpt probe add", whose probe
-            --data then names. The snapshots go to --run; a weak model that is trained too goes to RUN.weak. --weak auto takes the best of the strong snapshot's run by gap value ("ckpt gap").
+            its content ("ckpt probe ls"); for samples without an end of sequence "ckpt probe add --no-eos" makes one. The
+            snapshots go to --run; a weak model that is trained too goes to RUN.weak. --weak auto takes the best of the strong
+            snapshot's run by gap value ("ckpt gap").
             --weak A,B,... with --weak-branch frozen mixes each sample with the one of greatest gap. --preset sft trains plainly,
             from a snapshot or, with --init, from random weights; those need a rate of 1e-3 or so.
 
@@ -105,77 +106,98 @@ struct Train: ParsableCommand {
     private func train() throws {
         let store = try options.open()
         let (recipe, plan, weakRefs) = try asked()
-        let source = strong ?? initial!
-        if let initial, let status = Train.missing(initial, store) { throw status }
-        let keys = promptKey != nil || completionKey != nil
-            ? ProbeFile.TextKeys(prompt: promptKey ?? "prompt", completion: completionKey ?? "completion") : nil
-        let data = try SampleSource.probe(data, tokenizer: source, keys, store)
+        let beginning = try beginning(store)
+        let keys = ProbeFile.TextKeys(prompt: promptKey, completion: completionKey)
+        func kept(_ name: String) throws(StoreError) -> ContentID {
+            try SampleSource(name, keys: keys, options).kept(in: store, tokenizer: beginning.name)
+        }
         let limits = ScoringLimits(maxLength: plan.maximumLength, threads: threads)
-        let probe = try EntropyRunner.probe(store, "\(data)", limits)
-        let evaluation = try evaluation.map { try SampleSource.probe($0, tokenizer: source, keys, store) }
-
-        var start: TrainingSettings.Start
-        var files: Sidecars?
-        var run = runName
-        if let strong {
-            let step = try Train.snapshot(strong, store)
-            start = .snapshot(step.id)
-            run = run ?? "\(step.run)-\(recipe.preset.rawValue)"
-        } else {
-            let found = try ProbeTokenizer.files(source, store).0
-            guard let config = try found.contents("config.json") else {
-                throw StoreError(.badInput, "\(source): no config.json", hint: "--init DIR, with a model's config.json and tokenizer.json")
-            }
-            start = .random(ContentID.hash(of: config))
-            files = found
-        }
         let isAutomatic = weakRefs == ["auto"]
-        var settings = TrainingSettings(
-            run: run!, plan: plan, start: start, choosesWeak: isAutomatic, data: data, evaluation: evaluation,
-            dtype: dtype.flatMap { Train.dtypes[$0] }, microBatchTokens: microBatchTokens ?? 2048, saveInterval: saveEvery ?? 100)
-        if !isAutomatic { settings.weaks = try weakRefs.map { ref throws(StoreError) in try store.snapshot(ref).id } }
-        var trainerOptions = Trainer.Options()
-        if let threads { trainerOptions.threads = threads }
-        trainerOptions.checkpointsActivations = checkpointActivations
-        trainerOptions.allowsInexactResume = allowInexactResume
-        trainerOptions.logPath = log
-        let console = TrainingConsole(settings, isJSON: options.json) { id in
-            (try? store.steps(of: "\(id)"))?.first.map { "\($0.run)@\($0.step)" } ?? id.short
-        }
-        if case .snapshot(let id) = start, settings.weaks.contains(id) {
+        let settings = TrainingSettings(
+            run: runName ?? "\(beginning.run)-\(recipe.preset.rawValue)", plan: plan, start: beginning.start,
+            weaks: isAutomatic ? [] : try weakRefs.map { ref throws(StoreError) in try store.snapshot(ref).id }, choosesWeak: isAutomatic,
+            data: try kept(data), evaluation: try evaluation.map(kept), dtype: dtype.flatMap { Train.dtypes[$0] },
+            microBatchTokens: microBatchTokens ?? TrainingSettings.defaultMicroBatchTokens,
+            saveInterval: saveEvery ?? TrainingSettings.defaultSaveInterval)
+        if case .snapshot(let id) = settings.start, settings.weaks.contains(id) {
             Console.error("ckpt: note: the strong snapshot is a weak one too: the two start equal")
         }
-        let evaluator = try evaluation.map { id in try SnapshotEvaluator(store, "\(id)", limits, options) }
-        let reportPath = report
-        var trainer: Trainer?
-        let host = TrainerHost(
-            entropies: { id in
-                let step = try store.steps(of: "\(id)")[0]
-                return try EntropyRunner.evaluate(store, "\(step.run)@\(step.step)", probe, limits).outputs().map(\.entropy)
-            },
-            chooseWeak: { id in try Train.chooseWeak(store, strong: id, probe, limits) },
-            evaluate: { directory in try evaluator?.figures(directory) ?? [] },
-            stepped: console.stepped,
-            saved: { saved in
-                console.saved(saved)
-                if let trainer, let reportPath { try? TrainingReport.write(trainer, settings, to: reportPath) }
-            },
-            began: console.began, isStopped: { Interrupt.isRequested })
-        let made = try Trainer(store, settings, files: files, trainerOptions, host)
-        trainer = made
-        ModelNotes.printUnused(source, made.unusedTensors, "; the snapshots are without them")
+        let probe = try EntropyRunner.probe(store, "\(settings.data)", limits)
+        let console = TrainingConsole(settings, isJSON: options.json) { Train.name($0, store) }
+        let trainer = try trainer(store, settings, files: beginning.files, probe, limits, console)
+        ModelNotes.printUnused(beginning.name, trainer.unusedTensors, "; the snapshots are without them")
         if let strong {
             try ModelNotes.printSamples(
                 strong, trainedLength: LanguageModel.trainedLength(store.contents(strong)), probe, store.sidecars(strong))
         }
-        console.resumes(from: made.stepsDone)
+        console.resumes(from: trainer.stepsDone)
         defer { Console.endProgress() }
         // A page that cannot be written is known before the training, not after it.
-        if let reportPath { try TrainingReport.write(made, settings, to: reportPath) }
-        try made.train()
+        if let report { try TrainingReport.write(trainer, settings, to: report) }
+        try trainer.train()
         Console.endProgress()
-        if let reportPath { try TrainingReport.write(made, settings, to: reportPath) }
+        if let report { try TrainingReport.write(trainer, settings, to: report) }
         console.finished(try store.history(of: settings.run))
+    }
+
+    private func trainer(
+        _ store: Store, _ settings: TrainingSettings, files: Sidecars?, _ probe: ScoredProbe, _ limits: ScoringLimits,
+        _ console: TrainingConsole
+    ) throws -> Trainer {
+        let evaluator = try settings.evaluation.map { id in try SnapshotEvaluator(store, "\(id)", limits, options) }
+        weak var trained: Trainer?
+        let host = TrainerHost(
+            entropies: { id in try EntropyRunner.evaluate(store, Train.name(id, store), probe, limits).outputs().map(\.entropy) },
+            chooseWeak: { id in try Train.chooseWeak(store, strong: id, probe, limits) },
+            evaluate: { directory in try evaluator?.figures(directory) ?? [] }, stepped: console.stepped,
+            saved: { saved in
+                console.saved(saved)
+                // What cannot be written now is said at the end.
+                if let trained, let report { try? TrainingReport.write(trained, settings, to: report) }
+            },
+            began: console.began, isStopped: { Interrupt.isRequested })
+        var means = Trainer.Options()
+        if let threads { means.threads = threads }
+        means.checkpointsActivations = checkpointActivations
+        means.allowsInexactResume = allowInexactResume
+        means.logPath = log
+        let trainer = try Trainer(store, settings, files: files, means, host)
+        trained = trainer
+        return trainer
+    }
+
+    /// What training begins with.
+    private struct Beginning {
+        /// As it was named.
+        var name: String
+        var start: TrainingSettings.Start
+        /// The run a snapshot stands in.
+        var run: String
+        /// For random weights, those that describe the model.
+        var files: Sidecars?
+    }
+
+    private func beginning(_ store: Store) throws(StoreError) -> Beginning {
+        if let strong {
+            let step = try Train.snapshot(strong, store)
+            return Beginning(name: strong, start: .snapshot(step.id), run: step.run)
+        }
+        let name = initial!
+        let files: Sidecars
+        do throws(StoreError) {
+            files = try ProbeTokenizer.files(name, store).0
+        } catch where error.code == .noSuchRef {
+            throw StoreError(.noSuchRef, "--init \(name): neither a directory nor a snapshot")
+        }
+        guard let config = try files.contents("config.json") else {
+            throw StoreError(.badInput, "\(name): no config.json", hint: "--init DIR, with a model's config.json and tokenizer.json")
+        }
+        return Beginning(name: name, start: .random(ContentID.hash(of: config)), run: name, files: files)
+    }
+
+    /// A snapshot as people name it, where it stands.
+    private static func name(_ id: ContentID, _ store: Store) -> String {
+        (try? store.steps(of: "\(id)"))?.first.map { "\($0.run)@\($0.step)" } ?? "\(id)"
     }
 
     /// Where a snapshot stands; for a path, what to do with it.
@@ -185,12 +207,6 @@ struct Train: ParsableCommand {
         } catch where error.code == .noSuchRef && strong.contains("/") {
             throw StoreError(.noSuchRef, error.reason, hint: "ckpt ingest takes a directory in; then name it by run@step")
         }
-    }
-
-    /// What is wrong with a configuration that is neither a directory nor a snapshot.
-    private static func missing(_ initial: String, _ store: Store) -> StoreError? {
-        guard (try? Sidecars(directory: initial)) == nil, (try? store.snapshot(initial)) == nil else { return nil }
-        return StoreError(.noSuchRef, "--init \(initial): neither a directory nor a snapshot")
     }
 
     /// The best weak snapshot of the runs that the strong one stands in, of those before it.
