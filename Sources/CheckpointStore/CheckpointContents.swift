@@ -90,15 +90,22 @@ public struct CheckpointContents: Sendable {
 extension Store {
     /// The tensors of `ref`, read from its image where it has one, else block by block.
     public func contents(_ ref: String) throws(StoreError) -> CheckpointContents {
-        try throwingStoreErrors {
-            let snapshot = try loadSnapshot(resolve(ref))
-            let tensors = snapshot.tensors
-            // An image may be dropped between the two steps, or damaged: the blocks are always there.
-            let maps = try soundImagePath(snapshot).flatMap { image in try? CheckpointContents.map(tensors, in: image) }
-            return CheckpointContents(
-                name: ref, id: snapshot.id, tensors: tensors, origin: maps.map { .files($0) } ?? .store(self),
-                sidecars: Sidecars(name: ref, origin: .store(self, snapshot.files)))
-        }
+        try throwingStoreErrors { try contents(resolve(ref), name: ref) }
+    }
+
+    /// Those of a snapshot, named as people name it.
+    package func contents(of id: ContentID) throws(StoreError) -> CheckpointContents {
+        try throwingStoreErrors { try contents(resolve("\(id)"), name: name(of: id)) }
+    }
+
+    private func contents(_ id: ContentID, name: String) throws -> CheckpointContents {
+        let snapshot = try loadSnapshot(id)
+        let tensors = snapshot.tensors
+        // An image may be dropped between the two steps, or damaged: the blocks are always there.
+        let maps = try soundImagePath(snapshot).flatMap { image in try? CheckpointContents.map(tensors, in: image) }
+        return CheckpointContents(
+            name: name, id: snapshot.id, tensors: tensors, origin: maps.map { .files($0) } ?? .store(self),
+            sidecars: Sidecars(name: name, origin: .store(self, snapshot.files)))
     }
 }
 

@@ -56,6 +56,11 @@ extension Store {
         return try history().filter { $0.id == id }
     }
 
+    /// A snapshot as people name it: `run@step` where it stands first, else its id.
+    package func name(of id: ContentID) -> String {
+        (try? steps(of: "\(id)"))?.first.map { "\($0.run)@\($0.step)" } ?? "\(id)"
+    }
+
     private func entry(
         _ run: String, _ step: UInt64, _ record: StepRecord, _ tags: [String],
         _ transaction: borrowing ReadTransaction, _ tables: Tables

@@ -81,16 +81,18 @@ struct ResumeState {
         init(_ path: String) throws(StoreError) {
             self.path = path
             map = try MappedFile(path)
-            do {
-                let parsed = try ResumeState.parse(map, path)
-                (file, metadata) = parsed
+            do throws(FormatError) {
+                (file, metadata) = try ResumeState.parse(map, path)
             } catch {
-                throw StoreError(.damaged, "\(path): \(error)", hint: "another --run begins anew")
+                // It names the path and the byte.
+                throw StoreError(.damaged, "\(error)", hint: Tensors.hint)
             }
         }
 
+        private static let hint = "another --run begins anew"
+
         func damaged(_ what: String) -> StoreError {
-            StoreError(.damaged, "\(path): \(what)", hint: "another --run begins anew")
+            StoreError(.damaged, "\(path): \(what)", hint: Tensors.hint)
         }
 
         private func bytes(_ name: String, count: Int) throws(StoreError) -> UnsafeRawBufferPointer {
@@ -123,11 +125,10 @@ struct ResumeState {
         }
     }
 
-    private static func parse(_ map: MappedFile, _ path: String) throws -> (TensorFile, [String: String]) {
+    private static func parse(_ map: MappedFile, _ path: String) throws(FormatError) -> (TensorFile, [String: String]) {
+        // Has seen that the header is as long as it says.
         let file = try Safetensors.read(FileBytes(path: path))
-        guard map.bytes.count >= 8 else { throw StoreError(.damaged, "too short") }
         let length = Int(map.bytes.loadUnaligned(as: UInt64.self).littleEndian)
-        guard length <= map.bytes.count - 8 else { throw StoreError(.damaged, "its header is cut") }
         let header = try JSONValue.parse(Array(map.bytes[8..<8 + length]), path: path)
         var metadata: [String: String] = [:]
         for member in header["__metadata__"]?.members ?? [] { metadata[member.key] = member.value.string }

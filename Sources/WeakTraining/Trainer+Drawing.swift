@@ -9,9 +9,9 @@ extension Trainer {
         let ids = probe.probe.samples.map(\.id)
         let isSeveral = settings.plan.recipe.mix.hasWeak && progress.weaks.count > 1
         let strong: [Double?] =
-            try curriculum.selection.readsStrong || isSeveral ? host.entropies(ContentID(digits: progress.strong)!) : []
+            try curriculum.selection.readsStrong || isSeveral ? host.entropies(progress.strong!) : []
         let weaks: [[Double?]] =
-            try curriculum.selection.readsWeak || isSeveral ? progress.weaks.map { try host.entropies(ContentID(digits: $0)!) } : []
+            try curriculum.selection.readsWeak || isSeveral ? progress.weaks.map(host.entropies) : []
         let choices = isSeveral ? try Trainer.choices(ids: ids, strong: strong, weaks: weaks) : nil
         let weak: [Double?] = weaks.isEmpty ? [] : choices.map { $0.enumerated().map { weaks[$1][$0] } } ?? weaks[0]
         let weights = try curriculum.weights(ids: ids, weak: weak, strong: strong)

@@ -35,7 +35,7 @@ extension Trainer {
         }
         var weakID: ContentID?
         if let weak = models.weak {
-            let parent = ContentID(digits: progress.weaks[0])!
+            let parent = progress.weaks[0]
             weakID = try ingest(
                 weak, .weak, run: settings.weakRun, parent: isFirstOfRound ? parent : nil, models.weakFiles!.files, models.weakFiles!.dtypes
             ) { _ in [] }.id
@@ -49,10 +49,10 @@ extension Trainer {
     }
 
     /// Those of a trained weak model are its own: it may be of another architecture, or of other dtypes.
-    func weakFiles(_ id: String) throws -> (files: InheritedFiles, dtypes: [String: DType]) {
+    func weakFiles(_ id: ContentID) throws -> (files: InheritedFiles, dtypes: [String: DType]) {
         var dtypes: [String: DType] = [:]
         for tensor in try contents(id).tensors where tensor.part == .weights { dtypes[tensor.name] = settings.dtype ?? tensor.dtype }
-        var files = try InheritedFiles(store.sidecars(id))
+        var files = try InheritedFiles(store.sidecars("\(id)"))
         if Set(dtypes.values).count == 1 { files.setDType(dtypes.first!.value) }
         return (files, dtypes)
     }

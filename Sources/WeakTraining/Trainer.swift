@@ -52,7 +52,7 @@ public final class Trainer {
         var dtypes: [String: DType] = [:]
         switch settings.start {
         case .snapshot(let id):
-            let contents = try store.contents("\(id)")
+            let contents = try store.contents(of: id)
             strong = try TrainedModel(contents, longest: probe.longest)
             self.files = try InheritedFiles(store.sidecars("\(id)"))
             for tensor in contents.tensors where tensor.part == .weights { dtypes[tensor.name] = settings.dtype ?? tensor.dtype }
@@ -180,7 +180,7 @@ public final class Trainer {
         let loss = lossSettings
         host.began(
             BegunRound(
-                round: progress.round, strong: ContentID(digits: progress.strong)!, weaks: progress.weaks.map { ContentID(digits: $0)! },
+                round: progress.round, strong: progress.strong!, weaks: progress.weaks,
                 steps: count, stepsDone: progress.stepInRound, samples: weights.weights.count { $0 > 0 }, weights: strong.weightCount,
                 share: progress.share))
         let ahead = count.multipliedReportingOverflow(by: plan.rounds - progress.round)
@@ -205,8 +205,8 @@ public final class Trainer {
         progress.share = nil
         // Between rounds the state has to say so: the moments are fresh in the next one.
         progress.weightsHash = ""
-        if progress.round < plan.rounds { progress.weaks = settings.choosesWeak || !plan.recipe.needsWeak ? [] : [progress.strong] }
-        progress.strong = ""
+        if progress.round < plan.rounds { progress.weaks = settings.choosesWeak || !plan.recipe.needsWeak ? [] : [progress.strong!] }
+        progress.strong = nil
         try writeState(round)
     }
 
@@ -241,7 +241,7 @@ public final class Trainer {
 
     /// Fixes the snapshots that this round works with, where that was not done before a stop.
     private func beginRound() throws {
-        guard progress.strong.isEmpty else { return }
+        guard progress.strong == nil else { return }
         // A state between rounds has weights, and moments that do not count.
         if let state {
             let models = RoundModels(strong: strong, weak: nil, optimizer: AdamW([strong], settings.plan.optimizer, team))
@@ -254,9 +254,9 @@ public final class Trainer {
         } else {
             id = try store.snapshot("\(settings.run)@\(progress.step)").id
         }
-        progress.strong = "\(id)"
-        if progress.round == 0 { progress.weaks = settings.weaks.map { "\($0)" } }
-        if progress.weaks.isEmpty, settings.choosesWeak { progress.weaks = ["\(try host.chooseWeak(id))"] }
+        progress.strong = id
+        if progress.round == 0 { progress.weaks = settings.weaks }
+        if progress.weaks.isEmpty, settings.choosesWeak { progress.weaks = [try host.chooseWeak(id)] }
     }
 
     /// The weak models as this round needs them.
@@ -269,17 +269,17 @@ public final class Trainer {
     }
 
     /// A snapshot that the round began with: it may have been removed while the training was stopped.
-    func contents(_ id: String) throws(StoreError) -> CheckpointContents {
+    func contents(_ id: ContentID) throws(StoreError) -> CheckpointContents {
         do throws(StoreError) {
-            return try store.contents(id)
+            return try store.contents(of: id)
         } catch where error.code == .noSuchRef {
             throw StoreError(
-                .noSuchRef, "run \(settings.run) goes on with snapshot \(id.prefix(12)), which is no longer in the store",
+                .noSuchRef, "run \(settings.run) goes on with snapshot \(id.short), which is no longer in the store",
                 hint: "ingest it again, or begin anew under another --run")
         }
     }
 
-    private func frozen(_ id: String) throws -> LanguageModel {
+    private func frozen(_ id: ContentID) throws -> LanguageModel {
         let contents = try contents(id)
         return try LanguageModel(contents.decodedWhereNeeded(isCancelled: host.isStopped, progress: { _, _ in }) ?? contents, longest: probe.longest)
     }

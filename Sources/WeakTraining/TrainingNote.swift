@@ -16,8 +16,8 @@ struct TrainingNote {
     var step: Int
     var round: Int
     /// The snapshots its round began with.
-    var strong: String
-    var weaks: [String]
+    var strong: ContentID?
+    var weaks: [ContentID]
     var share: Double?
     var metrics: [(name: String, value: Double)]
 
@@ -26,7 +26,7 @@ struct TrainingNote {
             "program": .string("ckpt \(CkptVersion.current)"),
             "branch": .string(branch.rawValue),
             "step": .unsigned(UInt64(step)), "round": .unsigned(UInt64(round)),
-            "round_strong": strong.isEmpty ? nil : .string(strong), "round_weak": .array(weaks.map { .string($0) }),
+            "round_strong": strong.map { .string("\($0)") }, "round_weak": .array(weaks.map { .string("\($0)") }),
             "share": share.map { .double($0) },
             "metrics": .object(metrics.map { .init(key: $0.name, value: .double($0.value)) }),
             "settings": settings.nameless,

@@ -10,9 +10,10 @@ struct TrainingProgress: Equatable {
     var step = 0
     /// Steps of the rounds before this one together.
     var earlierSteps: Int { step - stepInRound }
-    /// The snapshots this round began with; empty before it has begun.
-    var strong = ""
-    var weaks: [String] = []
+    /// The snapshot this round began with; nil before it has begun.
+    var strong: ContentID?
+    /// The weak ones: before it has begun those that are fixed by then.
+    var weaks: [ContentID] = []
     /// The strong model's share of the mixed logits, where it was chosen to match a mix.
     var share: Double?
     /// Over the weights that samples are drawn by.
@@ -22,7 +23,7 @@ struct TrainingProgress: Equatable {
         var members: [JSONValue.Member] = [
             .init(key: "round", value: .unsigned(UInt64(round))),
             .init(key: "step_in_round", value: .unsigned(UInt64(stepInRound))), .init(key: "step", value: .unsigned(UInt64(step))),
-            .init(key: "strong", value: .string(strong)), .init(key: "weak", value: .array(weaks.map { .string($0) })),
+            .init(key: "strong", value: .string(strong.map { "\($0)" } ?? "")), .init(key: "weak", value: .array(weaks.map { .string("\($0)") })),
             .init(key: "weights", value: .string(weightsHash)),
         ]
         if let share { members.append(.init(key: "share", value: .double(share))) }
@@ -51,8 +52,8 @@ struct TrainingProgress: Equatable {
         self.round = round
         self.stepInRound = stepInRound
         self.step = step
-        self.strong = strong
-        self.weaks = weaks.compactMap(\.string).filter { ContentID(digits: $0) != nil }
+        self.strong = ContentID(digits: strong)
+        self.weaks = weaks.compactMap { $0.string.flatMap { ContentID(digits: $0) } }
         weightsHash = weights
         share = json["share"]?.double
         guard self.weaks.count == weaks.count else { throw damaged() }

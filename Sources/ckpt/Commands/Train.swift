@@ -123,7 +123,7 @@ struct Train: ParsableCommand {
             Console.error("ckpt: note: the strong snapshot is a weak one too: the two start equal")
         }
         let probe = try EntropyRunner.probe(store, "\(settings.data)", limits)
-        let console = TrainingConsole(settings, isJSON: options.json) { Train.name($0, store) }
+        let console = TrainingConsole(settings, isJSON: options.json) { store.name(of: $0) }
         let trainer = try trainer(store, settings, files: beginning.files, probe, limits, console)
         ModelNotes.printUnused(beginning.name, trainer.unusedTensors, "; the snapshots are without them")
         if let strong {
@@ -147,7 +147,7 @@ struct Train: ParsableCommand {
         let evaluator = try settings.evaluation.map { id in try SnapshotEvaluator(store, "\(id)", limits, options) }
         weak var trained: Trainer?
         let host = TrainerHost(
-            entropies: { id in try EntropyRunner.evaluate(store, Train.name(id, store), probe, limits).outputs().map(\.entropy) },
+            entropies: { id in try EntropyRunner.evaluate(store, store.name(of: id), probe, limits).outputs().map(\.entropy) },
             chooseWeak: { id in try Train.chooseWeak(store, strong: id, probe, limits) },
             evaluate: { directory in try evaluator?.figures(directory) ?? [] }, stepped: console.stepped,
             saved: { saved in
@@ -195,11 +195,6 @@ struct Train: ParsableCommand {
         return Beginning(name: name, start: .random(ContentID.hash(of: config)), run: name, files: files)
     }
 
-    /// A snapshot as people name it, where it stands.
-    private static func name(_ id: ContentID, _ store: Store) -> String {
-        (try? store.steps(of: "\(id)"))?.first.map { "\($0.run)@\($0.step)" } ?? "\(id)"
-    }
-
     /// Where a snapshot stands; for a path, what to do with it.
     private static func snapshot(_ strong: String, _ store: Store) throws(StoreError) -> HistoryEntry {
         do throws(StoreError) {
@@ -214,11 +209,12 @@ struct Train: ParsableCommand {
         _ store: Store, strong: ContentID, _ probe: ScoredProbe, _ limits: ScoringLimits
     ) throws(StoreError) -> ContentID {
         let step = try store.steps(of: "\(strong)")[0]
+        let name = store.name(of: strong)
         let ranking = try GapRanking(
-            store, strong: "\(step.run)@\(step.step)", run: step.run, beforeStep: step.step, probe, limits, GapValue.Settings())
+            store, strong: name, run: step.run, beforeStep: step.step, probe, limits, GapValue.Settings())
         Console.endProgress()
         Console.error(ranking.table)
-        guard let best = ranking.gap.best else { throw ranking.refusal(step.run, strong: "\(step.run)@\(step.step)") }
+        guard let best = ranking.gap.best else { throw ranking.refusal(step.run, strong: name) }
         return ranking.history[best].id
     }
 }
