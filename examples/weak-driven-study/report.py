@@ -75,17 +75,18 @@ def write_report(work, name, models, outcomes, ages, arms):
     raw, packed = mean(models, "raw_bytes"), mean(models, "packed_bytes")
     lines.append(f"| all snapshots of a seed's store, packed over raw | {packed / raw:.3f} |")
 
-    lines += ["", "| arm | test accuracy | over " + (best or "M1") + ", paired | pass@8 | NLL | Brier | ECE | NLL, ECE at the fitted T | entropy | tokens | GFLOP | seconds |",
-              "|---|---|---|---|---|---|---|---|---|---|---|---|"]
+    lines += ["", "| arm | test accuracy | over " + (best or "M1") + ", paired | pass@8 | NLL | Brier | ECE | NLL, ECE at the fitted T | entropy | tokens | GFLOP | seconds | memory, MiB |",
+              "|---|---|---|---|---|---|---|---|---|---|---|---|---|"]
     base = rights[best] if best else before
     effects = {}
     for arm in arms:
         rows = by_arm[arm]
         effects[arm] = paired(rights[arm], base)
+        _, low, high = paired(rights[arm], [[False] * len(items) for items in base])
         lines.append(
-            f"| {arm} | {100 * mean(rows, 'accuracy'):.1f} % | {'' if arm == best else interval(effects[arm])} | {100 * mean(rows, 'pass_at_8'):.1f} % "
+            f"| {arm} | {100 * mean(rows, 'accuracy'):.1f} % ({low:.1f} to {high:.1f}) | {'' if arm == best else interval(effects[arm])} | {100 * mean(rows, 'pass_at_8'):.1f} % "
             f"| {mean(rows, 'nll'):.3f} | {mean(rows, 'brier'):.3f} | {mean(rows, 'ece'):.3f} | {mean(rows, 'calibrated_nll'):.3f}, {mean(rows, 'calibrated_ece'):.3f} "
-            f"| {mean(rows, 'entropy'):.3f} | {mean(rows, 'tokens_seen') / 1e3:.0f} K | {mean(rows, 'flops') / 1e9:.0f} | {mean(rows, 'seconds'):.0f} |")
+            f"| {mean(rows, 'entropy'):.3f} | {mean(rows, 'tokens_seen') / 1e3:.0f} K | {mean(rows, 'flops') / 1e9:.0f} | {mean(rows, 'seconds'):.0f} | {mean(rows, 'peak_memory') / 2**20:.0f} |")
     if best and "wmss" in effects:
         mean_effect, low, high = effects["wmss"]
         verdict = "effect" if low > 0 or high < 0 else "equivalent" if low > -2 and high < 2 else "inconclusive"

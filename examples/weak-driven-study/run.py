@@ -2,16 +2,19 @@
 """Does a weak snapshot's mix of logits teach a saturated model? One command, gone on with where it was stopped.
 
     run.py [--task chains|rewrite] [--size 0.3m|0.8m|3m] [--seeds 0,1,2,3,4] [--arms core|all|NAME,...] [--ages] [--work DIR]
-           [--ckpt ckpt] [--quick]
+           [--jobs N] [--ckpt ckpt] [--quick]
 
 For each seed: a model of random weights learns single steps (M0), then chains until it is saturated (M1); every arm trains M1 further,
 from the same weights on the same data. Each arm's snapshot is chosen on validation data, and the test set is read once, for that
-snapshot. Prints the table, and writes results.json, table.md and accuracy.svg to --work. --ages trains with six weak snapshots of
-different age in place of the arms: does gap value say which teaches most? --quick is a small version, to see that all works.
+snapshot. Prints the table, and writes TASK-SIZE.md, .svg (the plot) and .json to --work. --ages trains with six weak snapshots of
+different age in place of the arms: does gap value say which teaches most? --jobs seeds train
+at the same time, on one processor each or more: small models train faster so than one after the other on all of them. --quick is a
+small version, to see that all works.
 
 Needs ckpt and Python 3.9, nothing else.
 """
 import argparse
+import concurrent.futures
 import json
 import math
 import os
@@ -19,6 +22,7 @@ import random
 import re
 import subprocess
 import sys
+import tempfile
 import time
 
 from report import write_report
@@ -36,10 +40,11 @@ NEEDS_WEAK = ["temperature", "wmss", "mix-only", "shuffled-weak", "select-only",
 
 # Found by calibration: M1 is saturated (its training loss under .01 a token), and right in 40 to 80 % of the test.
 SETTINGS = {
-    "chains": {"train": 2500, "facts_epochs": 4, "epochs": 80, "arm_epochs": 20, "rate": 1e-3, "arm_rate": 1e-3, "forms": 200},
+    "chains": {"train": 2500, "facts_epochs": 4, "epochs": 160, "arm_epochs": 20, "rate": 1e-3, "arm_rate": 1e-3, "forms": 200},
     "rewrite": {"train": 800, "facts_epochs": 3, "epochs": 120, "arm_epochs": 40, "rate": 1e-3, "arm_rate": 1e-3, "forms": 200},
 }
 BATCH = 64
+PROCESSORS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 
 class Study:
@@ -70,13 +75,21 @@ class Study:
         return where
 
     def ckpt(self, *arguments, store=True):
-        """Runs ckpt; returns what it printed, and its peak of memory in bytes."""
+        """Runs ckpt; returns what it printed."""
+        return self.ckpt_and_memory(*arguments, store=store)[0]
+
+    def ckpt_and_memory(self, *arguments, store=True):
+        """Runs ckpt; returns what it printed, and its peak of resident memory in bytes, the mapped pages of the store among it."""
         command = [self.options.ckpt, *map(str, arguments)] + (["--store", self.store] if store else [])
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        out, errors = process.communicate()
-        if process.returncode != 0:
-            sys.exit(f"{' '.join(command)}\n{errors}")
-        return out
+        with tempfile.TemporaryFile("w+") as errors:
+            process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True)
+            out = process.stdout.read()
+            _, status, usage = os.wait4(process.pid, 0)
+            process.returncode = os.waitstatus_to_exitcode(status)
+            errors.seek(0)
+            if process.returncode != 0:
+                sys.exit(f"{' '.join(command)}\n{errors.read()}")
+        return out, usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
     def kept(self, name, make):
         """What `make` returned, from the file it was written to where that was done before."""
@@ -89,12 +102,16 @@ class Study:
         return json.load(open(path))
 
     def train(self, run, *arguments):
-        return self.kept(f"train-{run}", lambda: json.loads(self.ckpt("train", "--run", run, "--json", *arguments)))
+        def make():
+            out, memory = self.ckpt_and_memory("train", "--run", run, "--threads", self.options.threads, "--json", *arguments)
+            return {**json.loads(out), "peak_memory": memory}
+        return self.kept(f"train-{run}", make)
 
     def eval(self, ref, data, *arguments):
         name = re.sub(r"[^a-z0-9.]+", "-", f"eval-{ref}-{data}-{'-'.join(map(str, arguments))}")
         return self.kept(name, lambda: json.loads(self.ckpt(
-            "eval", ref, "--data", f"{self.data}/{data}.jsonl", "--max-new", 40, "--json", *arguments))["results"][0])
+            "eval", ref, "--data", f"{self.data}/{data}.jsonl", "--max-new", 40, "--threads", self.options.threads, "--json",
+            *arguments))["results"][0])
 
     def weights(self, store_run):
         """Weights of the model, for FLOPs."""
@@ -118,7 +135,7 @@ class Study:
         def choose():
             probe = json.loads(self.ckpt("probe", "ls", "--json"))
             name = next(line["name"] for line in probe if line["name"].startswith("train-"))
-            rows = json.loads(self.ckpt("gap", "m1", "--run", "m1", "--probe", name, "--json"))
+            rows = json.loads(self.ckpt("gap", "m1", "--run", "m1", "--probe", name, "--threads", self.options.threads, "--json"))
             return {"best": rows["best"], "rows": rows["rows"]}
         return self.kept("gap", choose)
 
@@ -154,7 +171,7 @@ class Study:
             "arm": arm, "seed": self.seed, "weak": weak if arm in NEEDS_WEAK else None, "step": best, "validation": validation[best],
             "right": [row["right"] for row in test["per_sample"]],
             **{key: test[key] for key in test if key not in ("ref", "right", "per_sample")},
-            "pass_at_8": drawn["pass_at"], "tokens_seen": made["tokens"], "seconds": made["seconds"],
+            "pass_at_8": drawn["pass_at"], "tokens_seen": made["tokens"], "seconds": made["seconds"], "peak_memory": made["peak_memory"],
             "flops": made["tokens"] * self.weights("m1") * (12 if self.is_joint(run) else 8 if arm == "frozen-weak" else 6),
             "gradient_norm": first["gradient_norm"], "first_loss": first["loss"],
         }
@@ -199,6 +216,17 @@ class Study:
         return made
 
 
+def run_seed(options, seed, arms):
+    """What one seed gives: its M1, the outcome of each arm, and that of each age of the weak snapshot."""
+    study = Study(options, seed)
+    study.prepare()
+    model, outcomes = study.kept("saturation", study.saturation), []
+    for arm in arms:
+        outcomes.append(study.kept(f"arm-{arm}", lambda: study.arm(arm)))
+        print(f"seed {seed}  {arm:22} {100 * outcomes[-1]['accuracy']:.1f} %  ({time.time() - options.begin:.0f} s)", file=sys.stderr, flush=True)
+    return model, outcomes, study.kept("ages", study.ages) if options.ages else []
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--task", choices=SETTINGS, default="chains")
@@ -209,24 +237,19 @@ def main():
     parser.add_argument("--train", type=int, help="chains to train on, where they are not the calibrated number")
     parser.add_argument("--work", default="weak-driven-study")
     parser.add_argument("--ckpt", default="ckpt")
+    parser.add_argument("--jobs", type=int, default=PROCESSORS, help="seeds at the same time (default: one for each processor)")
     parser.add_argument("--quick", action="store_true")
     options = parser.parse_args()
     arms = {"core": CORE, "all": CORE + MORE}.get(options.arms) or options.arms.split(",")
+    seeds = [int(seed) for seed in options.seeds.split(",")]
+    jobs = max(1, min(options.jobs, len(seeds)))
     options.work = os.path.abspath(options.work)
-    begin = time.time()
-    models, outcomes, ages = [], [], []
-    for seed in map(int, options.seeds.split(",")):
-        study = Study(options, seed)
-        study.prepare()
-        models.append(study.kept("saturation", study.saturation))
-        for arm in arms:
-            outcome = study.kept(f"arm-{arm}", lambda: study.arm(arm))
-            outcomes.append(outcome)
-            print(f"seed {seed}  {arm:22} {100 * outcome['accuracy']:.1f} %  ({time.time() - begin:.0f} s)", file=sys.stderr, flush=True)
-        if options.ages:
-            ages += study.kept("ages", study.ages)
-    name = f"{options.task}-{options.size}"
-    print(write_report(options.work, name, models, outcomes, ages, arms))
+    options.threads = max(1, PROCESSORS // jobs)
+    options.begin = time.time()
+    with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
+        results = list(pool.map(lambda seed: run_seed(options, seed, arms), seeds))
+    models, outcomes, ages = zip(*results)
+    print(write_report(options.work, f"{options.task}-{options.size}", models, sum(outcomes, []), sum(ages, []), arms))
 
 
 if __name__ == "__main__":
