@@ -111,7 +111,7 @@ class Report(unittest.TestCase):
             right = [index % 100 < share for index in range(200)]
             return {"arm": arm, "seed": seed, "validation": share / 100, "accuracy": statistics.mean(right), "right": right,
                     **dict.fromkeys(["nll", "brier", "ece", "calibrated_nll", "calibrated_ece", "entropy", "pass_at_8"], 0.5),
-                    "tokens_seen": 1000, "flops": 1e9, "seconds": 1, "gradient_norm": 2.0}
+                    "tokens_seen": 1000, "flops": 1e9, "seconds": 1, "peak_memory": 1 << 24, "gradient_norm": 2.0}
         models = [{"seed": seed, "m0_accuracy": 0.1, "train_nll": 0.001, "train_p": 0.999, "accuracy": 0.5, "right": [i % 2 == 0 for i in range(200)],
                    "control_right": [True] * 200, "raw_bytes": 10, "packed_bytes": 4} for seed in range(3)]
         outcomes = [outcome(arm, seed, share) for seed in range(3) for arm, share in [("sft", 50), ("wmss", 90)]]
