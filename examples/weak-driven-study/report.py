@@ -5,6 +5,8 @@ import statistics
 
 SFT_ARMS = ["sft", "sft-2x", "sft-lr", "sft-lr4"]
 RESAMPLES = 2000
+# Fewer say nothing of how seeds differ.
+LEAST_SEEDS = 3
 
 
 def paired(a, b, seed=1):
@@ -52,7 +54,8 @@ def write_report(work, name, models, outcomes, ages, arms):
     # Chosen on validation data.
     plain = [arm for arm in SFT_ARMS if arm in by_arm]
     best = max(plain, key=lambda arm: statistics.mean(o["validation"] for o in by_arm[arm])) if plain else None
-    lines = [f"## {name}: {len(seeds)} seeds, {len(before[0])} test items each", ""]
+    count = f"{len(seeds)} seed{'s' if len(seeds) > 1 else ''}"
+    lines = [f"## {name}: {count}, {len(before[0])} test items each", ""]
 
     def mean(rows, key):
         return statistics.mean(row[key] for row in rows)
@@ -90,9 +93,11 @@ def write_report(work, name, models, outcomes, ages, arms):
     if best and "wmss" in effects:
         mean_effect, low, high = effects["wmss"]
         verdict = "effect" if low > 0 or high < 0 else "equivalent" if low > -2 and high < 2 else "inconclusive"
+        if len(seeds) < LEAST_SEEDS:
+            verdict = "no verdict on so few seeds"
         half = (high - low) / 2
         lines += ["", f"**wmss minus {best} (the best SFT arm on validation data): {interval(effects['wmss'])} points: {verdict}.** "
-                      f"The smallest difference that {len(seeds)} seeds of {len(before[0])} items detect (80 % power) is about {half / 1.96 * 2.8:.1f} points."]
+                      f"The smallest difference that {count} of {len(before[0])} items detect (80 % power) is about {half / 1.96 * 2.8:.1f} points."]
     if ages:
         lines += ["", "| seed | weak | gap value | guard | mean dH | accuracy gained over M1 |", "|---|---|---|---|---|---|"]
         starts = {m["seed"]: m["accuracy"] for m in models}
