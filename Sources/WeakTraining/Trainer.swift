@@ -41,7 +41,7 @@ public final class Trainer {
     ///   - files: for random weights, those that describe the model: its `config.json` and tokenizer.
     /// - Throws: `StoreError`, `LanguageModelError`, `WeakTrainingError`: `.conflict` when the run is there and is not this training's.
     public init(
-        _ store: Store, _ settings: TrainingSettings, files: Sidecars? = nil, _ options: Options = Options(), _ host: TrainerHost
+        _ store: Store, _ settings: TrainingSettings, _ host: TrainerHost, files: Sidecars? = nil, options: Options = Options()
     ) throws {
         self.store = store
         self.settings = settings

@@ -19,9 +19,12 @@ public struct TrainerHost {
     /// Asked after each step; true ends the training with `.interrupted`, to be gone on with.
     public var isStopped: @Sendable () -> Bool
 
+    /// What is left out does nothing; a training that asks for entropies or a choice of its weak then ends with an error.
     public init(
-        entropies: @escaping (ContentID) throws -> [Double?], chooseWeak: @escaping (ContentID) throws -> ContentID,
-        evaluate: @escaping (String) throws -> [(name: String, value: Double)], stepped: @escaping (TrainedStep) -> Void = { _ in },
+        entropies: @escaping (ContentID) throws -> [Double?] = { _ in throw WeakTrainingError(.usage, "nothing gives entropies of snapshots") },
+        chooseWeak: @escaping (ContentID) throws -> ContentID = { _ in throw WeakTrainingError(.usage, "nothing chooses a weak snapshot") },
+        evaluate: @escaping (String) throws -> [(name: String, value: Double)] = { _ in [] },
+        stepped: @escaping (TrainedStep) -> Void = { _ in },
         saved: @escaping (SavedSnapshot) -> Void = { _ in }, began: @escaping (BegunRound) -> Void = { _ in },
         isStopped: @escaping @Sendable () -> Bool = { false }
     ) {

@@ -112,6 +112,17 @@ import Testing
         #expect(error?.code == .noSuchRef && "\(error!)".contains("run t goes on with snapshot \(weak.short)"))
     }
 
+    /// As README has it: nothing but what a training with samples drawn alike needs.
+    @Test func `a plain host`() throws {
+        let playground = try TrainingPlayground()
+        let (host, count) = (TrainerHost(), try playground.store.history().count)
+        try Trainer(playground.store, playground.settings(.frozenWeak, RecipeChoices(selection: .uniform)), host).train()
+        #expect(try playground.ids("t").count == 3)
+        let error = #expect(throws: WeakTrainingError.self) { try Trainer(playground.store, playground.settings(run: "u"), host).train() }
+        #expect(error?.code == .usage)
+        #expect(try playground.store.history().count == count + 3)
+    }
+
     /// The built-in check of the method: half the gradient each, clipped over both; AdamW's steps do not know its scale.
     @Test func `equal branches stay equal`() throws {
         let playground = try TrainingPlayground()

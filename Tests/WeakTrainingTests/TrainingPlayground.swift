@@ -68,7 +68,7 @@ final class TrainingPlayground {
             chooseWeak: { _ in try self.id("m@2") }, evaluate: { _ in evaluate ? [("nll", 1.25)] : [] },
             stepped: { taken.steps.append($0) }, isStopped: { taken.steps.count >= steps })
         let files: Sidecars? = if case .random = settings.start { try Sidecars(directory: config) } else { nil }
-        try Trainer(store, settings, files: files, options, host).train()
+        try Trainer(store, settings, host, files: files, options: options).train()
         return taken.steps
     }
 

@@ -75,10 +75,9 @@ class Train:
     def speed(self, name):
         where = self.model(name)
         for tokens in map(int, self.options.tokens.split(",")):
-            # A step of the largest takes a minute in PyTorch: its fastest row alone.
+            # A step of the largest takes a minute in PyTorch: fewer rounds, and micro-batches of the size that was fastest with fewer tokens.
             long = name == "100m" and tokens > 1024
-            rows = "lean" if long else "transformers,lean,compiled"
-            peers = self.peers(where, tokens, rows, "4096" if long else "1024,4096")
+            peers = self.peers(where, tokens, "transformers,lean,compiled", "4096" if long else "1024,4096")
             found = peers.rows
             batch = tokens // LENGTH
             ours = Ours(self.micro, where, f"{where}/data.jsonl", batch, self.threads)

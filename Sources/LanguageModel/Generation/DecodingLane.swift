@@ -1,14 +1,6 @@
 internal import CKernels
 internal import CheckpointStore
 
-#if canImport(Glibc)
-internal import Glibc
-#elseif canImport(Musl)
-internal import Musl
-#else
-internal import Darwin
-#endif
-
 /// One thread's sequences, continued in lockstep: a token of each a step. Those that are done leave, waiting ones come in.
 struct DecodingLane {
     /// Prompts of together so many tokens are run at once; a longer one alone. No sequence of a batch is cut by chunks of rows, so
@@ -108,7 +100,7 @@ struct DecodingLane {
         let token = options.temperature == 0
             ? state.top : TokenChooser(options: options).draw(row, largest: state.largest, &sequence.random)
         sequence.made.tokens.append(token)
-        sequence.made.logProbabilities.append(Float(Double(logits[Int(token)]) - Double(state.largest) - log(state.sum)))
+        sequence.made.logProbabilities.append(0 - Float(state.nll(logits[Int(token)])))
         return token
     }
 

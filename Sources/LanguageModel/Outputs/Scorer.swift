@@ -139,7 +139,6 @@ extension TokenOutputs {
         top.reserveCapacity(count)
     }
 
-    /// H = ln sum - weighted / sum, with exponentials relative to the largest logit; nll = ln sum + largest - logit.
     mutating func append(_ state: ck_distribution, targetLogit: Float) {
         entropy.append(Float(state.entropy))
         nll.append(Float(state.nll(targetLogit)))
@@ -155,8 +154,7 @@ extension TokenOutputs {
 
 extension PairOutputs {
     mutating func append(_ pair: ck_pair, _ strong: ck_distribution, _ weak: ck_distribution, lambda: Float, vocabulary: Int) {
-        let logStrong = strong.logSum + Double(strong.largest)
-        let logWeak = weak.logSum + Double(weak.largest)
+        let (logStrong, logWeak) = (strong.logSum, weak.logSum)
         let share = Double(lambda)
         strongToWeak.append(Float(atLeastZero(pair.strong_difference / strong.sum - logStrong + logWeak)))
         weakToStrong.append(Float(atLeastZero(pair.weak_difference / weak.sum - logWeak + logStrong)))

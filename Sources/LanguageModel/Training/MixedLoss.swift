@@ -49,13 +49,12 @@ struct MixedLoss {
             mixed = distribution(z, count)
             figures.weakEntropy = other.entropy
             figures.logMixingConstant =
-                MixedLoss.logSum(mixed) - Double(settings.share) * MixedLoss.logSum(own)
-                - Double(settings.weakShare) * MixedLoss.logSum(other)
+                mixed.logSum - Double(settings.share) * own.logSum - Double(settings.weakShare) * other.logSum
         } else if settings.share != 1 {
             backwardKernels.mix(z, z, count, settings.share, 0)
             mixed = distribution(z, count)
         }
-        let logSum = MixedLoss.logSum(mixed)
+        let logSum = mixed.logSum
         figures.loss = logSum - Double(1 - settings.smoothing) * Double(z[target])
         figures.mixedProbability = exp(-mixed.nll(z[target]))
         if settings.smoothing > 0 {
@@ -86,9 +85,6 @@ struct MixedLoss {
         kernels.observe(z, count, 0, &state)
         return state
     }
-
-    /// ln sum exp(z)
-    private static func logSum(_ state: ck_distribution) -> Double { state.logSum + Double(state.largest) }
 }
 
 extension Rotation {

@@ -161,7 +161,7 @@ struct Train: ParsableCommand {
         means.checkpointsActivations = checkpointActivations
         means.allowsInexactResume = allowInexactResume
         means.logPath = log
-        let trainer = try Trainer(store, settings, files: files, means, host)
+        let trainer = try Trainer(store, settings, host, files: files, options: means)
         trained = trainer
         return trainer
     }
