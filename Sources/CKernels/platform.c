@@ -19,6 +19,7 @@ void ck_keep_freed_memory(void) {
 }
 
 #if defined(__linux__)
+#include <linux/falloc.h>
 #include <linux/fs.h>
 #include <sched.h>
 #include <sys/ioctl.h>
@@ -46,6 +47,16 @@ int ck_clone_file(int target, int source) { return ioctl(target, FICLONE, source
 
 int ck_sync_file(int descriptor) { return fsync(descriptor) == 0 ? 0 : errno; }
 
+int ck_punch_hole(int descriptor, long long offset, long long count) {
+    /* Nothing but a hole: the next data lies behind it, or there is none. */
+    off_t data = lseek(descriptor, (off_t)offset, SEEK_DATA);
+    if (data < 0 ? errno == ENXIO : data >= offset + count) return 0;
+    int result;
+    do result = fallocate(descriptor, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)offset, (off_t)count);
+    while (result < 0 && errno == EINTR);
+    return result == 0 ? 0 : errno;
+}
+
 #else
 #include <sys/file.h>
 
@@ -68,5 +79,15 @@ int ck_sync_file(int descriptor) {
     if (fcntl(descriptor, F_FULLFSYNC) == 0) return 0;
 #endif
     return fsync(descriptor) == 0 ? 0 : errno;
+}
+
+int ck_punch_hole(int descriptor, long long offset, long long count) {
+#if defined(F_PUNCHHOLE)
+    struct fpunchhole hole = {.fp_offset = offset, .fp_length = count};
+    return fcntl(descriptor, F_PUNCHHOLE, &hole) == 0 ? 0 : errno;
+#else
+    (void)descriptor, (void)offset, (void)count;
+    return EOPNOTSUPP;
+#endif
 }
 #endif

@@ -99,4 +99,14 @@ extension WriteTransaction {
         try delete(tables[kind], id.bytes)
         return true
     }
+
+    /// Takes back one use of a block. At the last one it is deleted; its count is returned then, with what it was packed against, whose
+    /// uses are the caller's to take back.
+    func releaseBlock(_ tables: Tables, _ id: ContentID) throws -> (count: CountRecord, bases: [ContentID])? {
+        guard let record = try count(tables, .block, id) else {
+            throw StoreError(.damaged, "store: block \(id) is released more often than used", hint: "run ckpt verify")
+        }
+        let bases = record.count == 1 && record.depth > 0 ? try bases(tables, of: id) : []
+        return try release(tables, .block, id) ? (record, bases) : nil
+    }
 }

@@ -147,7 +147,7 @@ extension Store {
             try Store.check(file.outputs, record, shape)
             if let known = try entropyRecord(key) {
                 let coder = try BlockCoder()
-                try readRecords { transaction, tables in
+                try readAll { transaction, tables in
                     try Store.checkKnown(file.outputs, known, shape, coder, transaction, tables)
                 }
                 if !file.outputs.allSatisfy({ known.contains($0.sample) }) { try known.checkMaker(file.provenance) }

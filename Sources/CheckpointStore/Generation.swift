@@ -62,7 +62,7 @@ struct Generation: Sendable {
         let transaction = try environment.beginRead()
         // The features first: a newer store may have other tables.
         let superblock = try features(transaction, path)
-        guard let tables = try Tables(transaction, hasRecords: superblock.hasRecords) else {
+        guard let tables = try Tables(transaction, superblock.features) else {
             throw StoreError(.damaged, "\(path): a table is missing", hint: "run ckpt verify")
         }
         // The commit makes the table handles usable in later transactions.
@@ -80,9 +80,11 @@ struct Generation: Sendable {
         return superblock
     }
 
-    /// The same generation with the tables of probes and entropy records, where the store has them by now.
-    func withRecordTables() throws -> Generation {
-        guard !tables.hasRecords else { return self }
+    /// The same generation with all tables that the store has by now.
+    func withAllTables() throws -> Generation {
+        guard tables.features.count < Feature.allCases.count else { return self }
+        let features = try Superblock.read(environment.beginRead(), tables).features
+        guard features != tables.features else { return self }
         var generation = self
         generation.tables = try Generation.openTables(environment, environment.path)
         return generation

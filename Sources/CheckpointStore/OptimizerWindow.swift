@@ -6,6 +6,8 @@ struct OptimizerWindow {
     let run: String
     /// Last steps of the run that keep theirs.
     let keep: Int
+    /// Steps that are about to go, as `run@step`: they count for nothing.
+    var gone: Set<String> = []
 
     struct Entry {
         var ref: String
@@ -19,7 +21,8 @@ struct OptimizerWindow {
     func unwanted<T: Transaction & ~Copyable>(_ transaction: borrowing T, _ tables: Tables) throws -> [Entry] {
         var runs: [String: [Entry]] = [:]
         try transaction.steps(tables) { run, step, record in
-            runs[run, default: []].append(Entry(ref: "\(run)@\(step)", snapshot: record.snapshot))
+            let ref = "\(run)@\(step)"
+            if !gone.contains(ref) { runs[run, default: []].append(Entry(ref: ref, snapshot: record.snapshot)) }
             return true
         }
         var seen = Set((runs[run] ?? []).suffix(keep).map(\.snapshot))

@@ -35,20 +35,25 @@ struct Pending {
     }
 
     /// Releases up to `budget` entries. A tensor whose last use goes leaves its blocks in the list, a block its bases.
-    mutating func drain(_ transaction: borrowing WriteTransaction, _ tables: Tables, budget: Int) throws {
+    ///
+    /// - Returns: what was deleted.
+    mutating func drain(_ transaction: borrowing WriteTransaction, _ tables: Tables, budget: Int) throws -> FreedBlocks {
+        var freed = FreedBlocks()
         for _ in 0..<budget {
             if let block = blocks.popLast() {
-                let bases = try transaction.bases(tables, of: block)
-                if try transaction.release(tables, .block, block) { blocks += bases }
+                guard let gone = try transaction.releaseBlock(tables, block) else { continue }
+                blocks += gone.bases
+                freed.add(gone.count)
             } else if let tensor = tensors.popLast() {
                 guard let record = try transaction.tensorRecord(tables, tensor) else {
                     throw StoreError(.damaged, "store: tensor \(tensor) is missing", hint: "run ckpt verify")
                 }
                 if try transaction.release(tables, .tensor, tensor) { blocks += record.blocks }
             } else {
-                return
+                return freed
             }
         }
+        return freed
     }
 
     /// Stores the list under `key`, or deletes it when nothing is left.
@@ -58,6 +63,22 @@ struct Pending {
         } else {
             try transaction.putRecord(tables, .pending, key, encoded)
         }
+    }
+}
+
+/// Blocks that were deleted.
+struct FreedBlocks {
+    var blocks = 0
+    var packedBytes: UInt64 = 0
+
+    mutating func add(_ count: CountRecord) {
+        blocks += 1
+        packedBytes += UInt64(count.packedBytes)
+    }
+
+    static func += (left: inout FreedBlocks, right: FreedBlocks) {
+        left.blocks += right.blocks
+        left.packedBytes += right.packedBytes
     }
 }
 
@@ -75,13 +96,15 @@ extension Store {
     }
 
     /// Releases all pending records, slice by slice, on a full disk too.
-    func releasePending() throws {
+    ///
+    /// - Parameter report: called after each slice with what it deleted.
+    func releasePending(_ report: (FreedBlocks) throws -> Void = { _ in }) throws {
         var slice = Store.slice
         var droppedBallast = false
         while true {
             do {
-                let more = try releaseSlice(slice)
-                if !more { break }
+                guard let freed = try releaseSlice(slice) else { break }
+                try report(freed)
             } catch let error as LMDBError where error.isDiskFull && !droppedBallast {
                 try Ballast.drop(path)
                 droppedBallast = true
@@ -92,22 +115,22 @@ extension Store {
         try? Ballast.lay(path)
     }
 
-    /// One commit of releases; false when there was nothing to do.
-    private func releaseSlice(_ budget: Int) throws -> Bool {
+    /// One commit of releases; nil when there was nothing to do.
+    private func releaseSlice(_ budget: Int) throws -> FreedBlocks? {
         let isIdle = try read { transaction, tables in try transaction.count(tables[.pending]) == 0 }
-        if isIdle { return try releaseRemovedSlice(max(1, budget / 16)) }
-        try write { transaction, tables in
+        if isIdle { return try releaseRemovedSlice(max(1, budget / 16)) ? FreedBlocks() : nil }
+        return try write { transaction, tables in
             var first: (key: [UInt8], value: [UInt8])?
             try transaction.records(tables, .pending) { key, value in
                 first = (key, value)
                 return false
             }
-            guard let first else { return }
+            guard let first else { return FreedBlocks() }
             var pending = try Pending(first.value)
             // A long list is rewritten with each slice: longer slices for longer lists keep that linear.
-            try pending.drain(transaction, tables, budget: max(budget, pending.blocks.count / 16))
+            let freed = try pending.drain(transaction, tables, budget: max(budget, pending.blocks.count / 16))
             try pending.put(transaction, tables, key: first.key)
+            return freed
         }
-        return true
     }
 }

@@ -22,11 +22,18 @@ enum Kind: UInt8, CaseIterable, CustomStringConvertible {
     case entropyRecord = 16
     case outputChunk = 17
     case removal = 18
+    // From here on: only in stores whose superblock has `Superblock.retentionFeature`.
+    case metric = 19
+    case policy = 20
 
-    /// The tables every store has.
-    static let basic = Kind.allCases.filter { $0.rawValue <= Kind.pending.rawValue }
-    /// Those of probes and entropy records, made by the first write of one.
-    static let records = Kind.allCases.filter { $0.rawValue > Kind.pending.rawValue }
+    /// What the superblock says of a store that has this table; nil for those that every store has.
+    var feature: Feature? {
+        switch self {
+        case .probe, .probeName, .probeChunk, .entropyRecord, .outputChunk, .removal: .probes
+        case .metric, .policy: .retention
+        default: nil
+        }
+    }
 
     /// The name of the LMDB table.
     var tableName: String {
@@ -49,13 +56,15 @@ enum Kind: UInt8, CaseIterable, CustomStringConvertible {
         case .entropyRecord: "entropy_records"
         case .outputChunk: "output_chunks"
         case .removal: "removals"
+        case .metric: "metrics"
+        case .policy: "policies"
         }
     }
 
     /// One record of it, for people.
     var description: String {
         let name = tableName.replacing("_", with: " ")
-        return name.hasSuffix("s") ? String(name.dropLast()) : name
+        return name.hasSuffix("ies") ? name.dropLast(3) + "y" : name.hasSuffix("s") ? String(name.dropLast()) : name
     }
 }
 
@@ -97,7 +106,7 @@ enum Checksum {
     /// A key as people read it.
     static func name(_ kind: Kind, _ key: [UInt8]) -> String {
         switch kind {
-        case .step, .tag, .probeName, .superblock: String(decoding: key.prefix { $0 != 0 }, as: UTF8.self)
+        case .step, .tag, .probeName, .superblock, .policy: String(decoding: key.prefix { $0 != 0 }, as: UTF8.self)
         default: Hex.string(key)
         }
     }
@@ -105,36 +114,42 @@ enum Checksum {
 
 /// The tables, opened once a generation.
 struct Tables: Sendable {
-    /// The basic ones, then those of probes and entropy records where the store has them.
-    private let tables: [Table]
+    /// By the kind's number less one; nil where the store has no such table.
+    private var tables: [Table?]
+    /// Those whose tables are among these.
+    private(set) var features: Set<Feature>
 
-    /// A table that is there: a basic one, or any when `hasRecords`.
-    subscript(_ kind: Kind) -> Table { tables[Int(kind.rawValue) - 1] }
-
-    /// Whether the tables of probes and entropy records are among them.
-    var hasRecords: Bool { tables.count == Kind.allCases.count }
+    /// A table that is there: a basic one, or one of a feature among `features`.
+    subscript(_ kind: Kind) -> Table { tables[Int(kind.rawValue) - 1]! }
 
     /// The table, or nil when the store has none of that kind yet.
-    func find(_ kind: Kind) -> Table? { Int(kind.rawValue) <= tables.count ? self[kind] : nil }
+    func find(_ kind: Kind) -> Table? { tables[Int(kind.rawValue) - 1] }
 
-    /// Opens the tables that the superblock's features say are there, or nil when the environment is not a store's.
-    init?(_ transaction: borrowing ReadTransaction, hasRecords: Bool) throws {
-        var tables: [Table] = []
-        for kind in hasRecords ? Kind.allCases : Kind.basic {
-            guard let table = try transaction.table(kind.tableName) else { return nil }
+    /// Opens the basic tables and those of `features`, or nil when the environment is not a store's.
+    init?(_ transaction: borrowing ReadTransaction, _ features: Set<Feature>) throws {
+        self.features = features
+        tables = []
+        for kind in Kind.allCases {
+            let isThere = kind.feature.map(features.contains) ?? true
+            let table = isThere ? try transaction.table(kind.tableName) : nil
+            guard !isThere || table != nil else { return nil }
             tables.append(table)
         }
-        self.tables = tables
     }
 
     /// Makes the basic tables.
     init(_ transaction: borrowing WriteTransaction) throws {
-        tables = try Kind.basic.map { kind in try transaction.makeTable(kind.tableName) }
+        features = []
+        tables = try Kind.allCases.map { kind in kind.feature == nil ? try transaction.makeTable(kind.tableName) : nil }
     }
 
-    /// Makes those of probes and entropy records beside `tables`, for this transaction until it commits.
-    init(addingRecordsTo tables: Tables, _ transaction: borrowing WriteTransaction) throws {
-        self.tables = try Kind.basic.map { tables[$0] } + Kind.records.map { kind in try transaction.makeTable(kind.tableName) }
+    /// Makes those of `feature` beside `tables`, for this transaction until it commits.
+    init(adding feature: Feature, to tables: Tables, _ transaction: borrowing WriteTransaction) throws {
+        self = tables
+        features.insert(feature)
+        for kind in Kind.allCases where kind.feature == feature {
+            self.tables[Int(kind.rawValue) - 1] = try transaction.makeTable(kind.tableName)
+        }
     }
 }
 

@@ -31,7 +31,7 @@ extension WriteTransaction {
     ///
     /// O(records of the store).
     func removeEntropyRecords(_ tables: Tables, where isGone: (EntropyRecord) -> Bool) throws {
-        guard tables.hasRecords else { return }
+        guard tables.find(.entropyRecord) != nil else { return }
         var ids: [ContentID] = []
         try entropyRecords(tables) { id, record in if isGone(record) { ids.append(id) } }
         for id in ids { try removeEntropyRecord(tables, id) }
@@ -52,7 +52,7 @@ extension Store {
 
     /// Carries out one slice of a removal; false when there is none. Needs no store lock: each slice is whole by itself.
     func releaseRemovedSlice(_ budget: Int) throws -> Bool {
-        let isIdle = try readRecords { transaction, tables in try tables.find(.removal).map { try transaction.count($0) } ?? 0 == 0 }
+        let isIdle = try readAll { transaction, tables in try tables.find(.removal).map { try transaction.count($0) } ?? 0 == 0 }
         if isIdle { return false }
         try write { transaction, tables in
             var first: [UInt8]?
@@ -81,7 +81,7 @@ extension Store {
     }
 
     /// Runs `body`, on a full disk once more with the ballast given up.
-    private func withRoom<R>(_ body: () throws -> R) throws -> R {
+    func withRoom<R>(_ body: () throws -> R) throws -> R {
         do {
             return try body()
         } catch let error as LMDBError {

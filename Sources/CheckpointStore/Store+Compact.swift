@@ -71,10 +71,10 @@ private struct Compaction {
         let transaction = try old.environment.beginWrite()
         let superblock = try Superblock.read(transaction, old.tables)
         try superblock.checkWritable()
-        guard superblock.hasRecords == old.tables.hasRecords else {
-            // Another process has made the tables of probes since this one opened the store.
+        guard superblock.features == old.tables.features else {
+            // Another process has made tables since this one opened the store.
             transaction.abort()
-            _ = try store.learnRecordTables(old)
+            _ = try store.learnTables(old)
             return try perform()
         }
         let bytes = try walk(old.number)

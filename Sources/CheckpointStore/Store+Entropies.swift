@@ -17,12 +17,12 @@ extension Store {
             try Settings.check(provenance, "provenance")
             guard !columns.isEmpty else { throw StoreError(.badInput, "an entropy record without columns") }
             let columns = columns.sorted()
-            if let record = try readRecords({ transaction, tables in try transaction.entropyRecord(tables, key.id) }),
+            if let record = try readAll({ transaction, tables in try transaction.entropyRecord(tables, key.id) }),
                 record.samplesDone > 0 || record.provenance == provenance
             {
                 return try Store.checkColumns(record, columns)
             }
-            return try writeRecords { transaction, tables in
+            return try write(making: .probes) { transaction, tables in
                 if var record = try transaction.entropyRecord(tables, key.id) {
                     _ = try Store.checkColumns(record, columns)
                     if record.samplesDone == 0 {
@@ -78,7 +78,7 @@ extension Store {
             let coder = try BlockCoder()
             var isDone = false
             while !isDone {
-                let known = try readRecords { transaction, tables in
+                let known = try readAll { transaction, tables in
                     let record = try Store.existing(id, transaction, tables)
                     let shape = try probeShapes.shape(key.probe) {
                         guard let found = try transaction.probe(tables, key.probe) else {
@@ -93,7 +93,7 @@ extension Store {
                 let new = outputs.filter { !known.contains($0.sample) }
                 if new.isEmpty { return }
                 let chunks = try Store.pack(new, known.columns, coder)
-                isDone = try writeRecords { transaction, tables in
+                isDone = try write(making: .probes) { transaction, tables in
                     var record = try Store.existing(id, transaction, tables)
                     // Another process has added one of them since: look again whether it is the same.
                     if new.contains(where: { record.contains($0.sample) }) { return false }
@@ -188,7 +188,7 @@ extension Store {
 
     /// The entropy record of `key`, or nil when there is none.
     public func entropyRecord(_ key: EntropyKey) throws(StoreError) -> EntropyRecord? {
-        try throwingStoreErrors { try readRecords { transaction, tables in try transaction.entropyRecord(tables, key.id) } }
+        try throwingStoreErrors { try readAll { transaction, tables in try transaction.entropyRecord(tables, key.id) } }
     }
 
     /// The entropy records of a snapshot (nil: of any) on a probe (nil: on any), the oldest first.
@@ -196,7 +196,7 @@ extension Store {
     /// - Complexity: O(records of the store), whatever they hold.
     public func entropyRecords(snapshot: ContentID? = nil, probe: ContentID? = nil) throws(StoreError) -> [EntropyRecord] {
         try throwingStoreErrors {
-            try readRecords { transaction, tables in
+            try readAll { transaction, tables in
                 var found: [EntropyRecord] = []
                 try transaction.entropyRecords(tables) { _, record in
                     if snapshot ?? record.key.snapshot == record.key.snapshot, probe ?? record.key.probe == record.key.probe {
@@ -215,7 +215,7 @@ extension Store {
     public func outputs(of key: EntropyKey) throws(StoreError) -> [SampleOutputs] {
         try throwingStoreErrors {
             let coder = try BlockCoder()
-            return try readRecords { transaction, tables in
+            return try readAll { transaction, tables in
                 try transaction.outputs(tables, of: Store.existing(key.id, transaction, tables), coder)
             }
         }
@@ -227,7 +227,7 @@ extension Store {
     public func removeEntropyRecord(_ key: EntropyKey) throws(StoreError) {
         try throwingStoreErrors {
             let isGone = try freeing {
-                try write { transaction, tables in try tables.hasRecords && transaction.removeEntropyRecord(tables, key.id) }
+                try write { transaction, tables in try tables.features.contains(.probes) && transaction.removeEntropyRecord(tables, key.id) }
             }
             guard isGone else { throw StoreError(.noSuchRef, "\(key.id.short): no such entropy record") }
         }

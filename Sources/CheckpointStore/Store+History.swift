@@ -146,11 +146,7 @@ extension Store {
             try withLock {
                 // Under the lock: what stands at a step can change while this waits.
                 let steps = try stepsToRemove(ref)
-                try write { transaction, tables in
-                    for step in steps {
-                        try transaction.removeStep(tables, step)
-                    }
-                }
+                try write { transaction, tables in try transaction.removeSteps(tables, steps) }
                 try recover()
                 // The run's new head takes the image of the one that went.
                 for step in steps where step.isHead && step.hasImage {
@@ -196,21 +192,29 @@ extension WriteTransaction {
         }
     }
 
-    func removeStep(_ tables: Tables, _ entry: HistoryEntry) throws {
-        try checkRemovable(tables, entry.id, "\(entry.run)@\(entry.step)")
-        guard try delete(tables[.step], StepKey.encode(run: entry.run, step: entry.step)) else {
-            throw StoreError(.noSuchRef, "\(entry.run)@\(entry.step): removed meanwhile")
+    /// Removes steps of runs; what their snapshots used is left to pending records.
+    ///
+    /// - Complexity: O(steps + sources + entropy records).
+    func removeSteps(_ tables: Tables, _ entries: [HistoryEntry]) throws {
+        var gone: Set<ContentID> = []
+        for entry in entries {
+            let ref = "\(entry.run)@\(entry.step)"
+            try checkRemovable(tables, entry.id, ref)
+            guard try delete(tables[.step], StepKey.encode(run: entry.run, step: entry.step)) else {
+                throw StoreError(.noSuchRef, "\(ref): removed meanwhile")
+            }
+            if try releaseUse(tables, of: entry.id) { gone.insert(entry.id) }
         }
-        try removeSources(tables, run: entry.run, step: entry.step)
-        try releaseSnapshot(tables, entry.id)
+        try removeSources(tables, of: Set(entries.map { StepKey.encode(run: $0.run, step: $0.step) }))
+        try removeEntropyRecords(tables) { record in gone.contains { record.key.names($0) } }
     }
 
-    /// Forgets which sources led to a step: they are read again when they come back.
-    private func removeSources(_ tables: Tables, run: String, step: UInt64) throws {
+    /// Forgets which sources led to steps: they are read again when they come back.
+    private func removeSources(_ tables: Tables, of steps: Set<[UInt8]>) throws {
         var keys: [[UInt8]] = []
         try records(tables, .source) { key, value in
             let record = try SourceRecord(value)
-            if record.run == run, record.step == step { keys.append(key) }
+            if steps.contains(StepKey.encode(run: record.run, step: record.step)) { keys.append(key) }
             return true
         }
         for key in keys { try delete(tables[.source], key) }

@@ -334,12 +334,18 @@ extension WriteTransaction {
     /// Takes back one use of a snapshot. At the last one its record and image record go, and the entropy records that name it;
     /// what its parts used is left to a pending record, and the chunks of those to removals, to be released in slices.
     func releaseSnapshot(_ tables: Tables, _ id: ContentID) throws {
+        guard try releaseUse(tables, of: id) else { return }
+        try removeEntropyRecords(tables) { $0.key.names(id) }
+    }
+
+    /// As `releaseSnapshot`, leaving the entropy records to the caller. Returns whether that was the last use.
+    func releaseUse(_ tables: Tables, of id: ContentID) throws -> Bool {
         guard let record = try snapshotRecord(tables, id) else {
             throw StoreError(.damaged, "store: snapshot \(id) is missing", hint: "run ckpt verify")
         }
-        guard try release(tables, .snapshot, id) else { return }
+        guard try release(tables, .snapshot, id) else { return false }
         try delete(tables[.image], id.bytes)
-        try removeEntropyRecords(tables) { $0.key.names(id) }
+        try removeMetrics(tables, of: id)
         var pending = Pending()
         for part in record.here {
             guard let manifest = try partManifest(tables, part.id) else {
@@ -348,5 +354,6 @@ extension WriteTransaction {
             if try release(tables, .part, part.id) { pending.tensors += manifest.uses }
         }
         try pending.put(self, tables, key: Pending.newKey())
+        return true
     }
 }

@@ -21,12 +21,12 @@ extension Store {
                     .badInput, "probe \"\(name)\": \(encoded.count) bytes; at most \(Probe.maximumBytes) are kept", hint: "split it")
             }
             let id = ContentID.hash(of: encoded)
-            let isKnown = try readRecords { transaction, tables in
+            let isKnown = try readAll { transaction, tables in
                 try Store.isProbe(name, id, transaction, tables)
             }
             if isKnown { return id }
             let chunks = try Store.pack(encoded)
-            try writeRecords { transaction, tables in
+            try write(making: .probes) { transaction, tables in
                 if try Store.isProbe(name, id, transaction, tables) { return }
                 if try !transaction.contains(tables[.probe], id.bytes) {
                     try transaction.finishRemoval(tables, .probeChunk, id)
@@ -71,7 +71,7 @@ extension Store {
     /// - Complexity: O(bytes).
     public func probe(_ nameOrIDPrefix: String) throws(StoreError) -> (id: ContentID, name: String?, probe: Probe) {
         try throwingStoreErrors {
-            try readRecords { transaction, tables in
+            try readAll { transaction, tables in
                 let (id, name) = try Store.findProbe(nameOrIDPrefix, transaction, tables)
                 guard let found = try transaction.probe(tables, id) else {
                     throw StoreError(.damaged, "store: probe \(id) is missing", hint: "run ckpt verify")
@@ -105,7 +105,7 @@ extension Store {
     /// - Complexity: O(probes + entropy records), whatever they hold.
     public func probes() throws(StoreError) -> [ProbeSummary] {
         try throwingStoreErrors {
-            try readRecords { transaction, tables in
+            try readAll { transaction, tables in
                 var records: [ContentID: Int] = [:]
                 try transaction.entropyRecords(tables) { _, record in records[record.key.probe, default: 0] += 1 }
                 return try transaction.probeNames(tables).map { name, id in

@@ -55,7 +55,7 @@ extension Store {
                 snapshots: 0, runs: 0, rawBytes: 0, uniqueBytes: 0, packedBytes: 0, blocks: 0, tensors: 0,
                 imageBytes: 0, storeBytes: 0, trainingBytes: 0, codecs: [:], byRun: [], hiddenBlocks: 0, hiddenBytes: 0, probes: 0,
                 probeBytes: 0, entropyRecords: 0, entropyBytes: 0)
-            try readRecords { transaction, tables in
+            try readAll { transaction, tables in
                 stats.tensors = try transaction.count(tables[.tensor])
                 var usage = try countBlocks(&stats, transaction, tables)
                 try countRuns(&stats, &usage, transaction, tables)

@@ -109,53 +109,44 @@ public final class Store: Sendable {
         return try body(transaction, generation.tables)
     }
 
-    /// As `read`, with the tables of probes and entropy records if the store has them by now.
-    func readRecords<R>(_ body: (borrowing ReadTransaction, Tables) throws -> R) throws -> R {
-        let generation = try learnRecordTables(currentGeneration())
+    /// As `read`, with all tables that the store has by now.
+    func readAll<R>(_ body: (borrowing ReadTransaction, Tables) throws -> R) throws -> R {
+        let generation = try learnTables(currentGeneration())
         let transaction = try generation.environment.beginRead()
         return try body(transaction, generation.tables)
     }
 
     /// Runs `body` in one write transaction and commits it. When `body` throws, nothing is changed.
     ///
-    /// The tables of probes and entropy records are among its tables when the store has them.
-    func write<R>(_ body: (borrowing WriteTransaction, Tables) throws -> R) throws -> R {
-        try write(makingRecordTables: false, body)
-    }
-
-    /// As `write`, with the tables of probes and entropy records, made in the same transaction where the store has none.
-    func writeRecords<R>(_ body: (borrowing WriteTransaction, Tables) throws -> R) throws -> R {
-        try write(makingRecordTables: true, body)
-    }
-
-    private func write<R>(
-        makingRecordTables: Bool, _ body: (borrowing WriteTransaction, Tables) throws -> R
-    ) throws -> R {
+    /// All tables that the store has are among its tables; those of `feature` are made in the same transaction where it has none.
+    func write<R>(making feature: Feature? = nil, _ body: (borrowing WriteTransaction, Tables) throws -> R) throws -> R {
         let generation = try currentGeneration()
         let transaction = try generation.environment.beginWrite()
         guard try Generation.current(path) == generation.number else {
             // Compacted between the two lines above; the next try reads `current` anew.
             transaction.abort()
             opened.withLock { $0.current = nil }
-            return try write(makingRecordTables: makingRecordTables, body)
+            return try write(making: feature, body)
         }
         let superblock = try Superblock.read(transaction, generation.tables)
         try superblock.checkWritable()
-        if superblock.hasRecords, !generation.tables.hasRecords {
+        if superblock.features != generation.tables.features {
             // Another process has made them since this one opened the store.
             transaction.abort()
-            _ = try learnRecordTables(generation)
-            return try write(makingRecordTables: makingRecordTables, body)
+            _ = try learnTables(generation)
+            return try write(making: feature, body)
         }
-        if makingRecordTables, !superblock.hasRecords { return try writeFirstRecord(transaction, generation, superblock, body) }
+        if let feature, !superblock.features.contains(feature) {
+            return try writeFirst(feature, transaction, generation, superblock, body)
+        }
         let result = try body(transaction, generation.tables)
         try transaction.commit()
         return result
     }
 
-    /// Makes the tables of probes and entropy records, says so in the superblock, and runs `body`, all in one commit.
-    private func writeFirstRecord<R>(
-        _ transaction: consuming WriteTransaction, _ generation: Generation, _ superblock: Superblock,
+    /// Makes the tables of `feature`, says so in the superblock, and runs `body`, all in one commit.
+    private func writeFirst<R>(
+        _ feature: Feature, _ transaction: consuming WriteTransaction, _ generation: Generation, _ superblock: Superblock,
         _ body: (borrowing WriteTransaction, Tables) throws -> R
     ) throws -> R {
         generation.environment.lockTables()
@@ -163,9 +154,9 @@ public final class Store: Sendable {
         let tables: Tables
         let result: R
         do {
-            tables = try Tables(addingRecordsTo: generation.tables, transaction)
+            tables = try Tables(adding: feature, to: generation.tables, transaction)
             var superblock = superblock
-            superblock.readCompatible |= Superblock.probesFeature
+            superblock.readCompatible |= feature.rawValue
             try transaction.putRecord(tables, .superblock, Superblock.key, superblock.encoded)
             result = try body(transaction, tables)
         } catch {
@@ -178,11 +169,10 @@ public final class Store: Sendable {
         return result
     }
 
-    /// `generation` with the tables of probes and entropy records, if the store has them by now.
-    func learnRecordTables(_ generation: Generation) throws -> Generation {
-        guard !generation.tables.hasRecords else { return generation }
-        let learned = try generation.withRecordTables()
-        if learned.tables.hasRecords { remember(learned) }
+    /// `generation` with all tables that the store has by now.
+    func learnTables(_ generation: Generation) throws -> Generation {
+        let learned = try generation.withAllTables()
+        if learned.tables.features != generation.tables.features { remember(learned) }
         return learned
     }
 

@@ -6,6 +6,14 @@ internal import Musl
 internal import Darwin
 #endif
 
+/// Tables that a store has since they were first needed. The raw value is a bit of `Superblock.readCompatible`.
+enum Feature: UInt64, CaseIterable {
+    /// Probes and entropy records.
+    case probes = 1
+    /// Metrics of snapshots, and policies of retention.
+    case retention = 2
+}
+
 /// The record that says what a store is and which features a reader must know.
 struct Superblock: Equatable {
     static let magic = Array("ckptsto1".utf8)
@@ -13,11 +21,9 @@ struct Superblock: Equatable {
     static let formatVersion: UInt32 = 1
     /// Features without which the store cannot be read. None yet.
     static let knownIncompatible: UInt64 = 0
-    /// Set with the first probe: the tables of probes and entropy records are there. A writer that does not know them would
-    /// remove snapshots and leave their records.
-    static let probesFeature: UInt64 = 1
-    /// Features without which it must not be written.
-    static let knownReadCompatible: UInt64 = probesFeature
+    /// Features without which it must not be written: a writer that does not know their tables would remove snapshots and leave
+    /// what they say of them.
+    static let knownReadCompatible = Feature.allCases.reduce(0) { $0 | $1.rawValue }
 
     var version: UInt32
     var incompatible: UInt64
@@ -70,8 +76,8 @@ struct Superblock: Equatable {
         guard version > 0 else { throw reader.damage("format version 0") }
     }
 
-    /// Whether the store has the tables of probes and entropy records.
-    var hasRecords: Bool { readCompatible & Superblock.probesFeature != 0 }
+    /// Those whose tables the store has.
+    var features: Set<Feature> { Set(Feature.allCases.filter { readCompatible & $0.rawValue != 0 }) }
 
     /// Refuses a store that needs features this version does not know.
     func checkReadable() throws {

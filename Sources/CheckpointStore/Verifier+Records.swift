@@ -7,7 +7,7 @@ extension Verifier {
     ///
     /// Memory: one probe or the figures of one record, and two words for each sample of a probe.
     func checkRecords(_ transaction: borrowing ReadTransaction, _ tables: Tables) throws -> (probes: Int, records: Int) {
-        guard tables.hasRecords else { return (0, 0) }
+        guard tables.features.contains(.probes) else { return (0, 0) }
         let names = try followProbeNames(transaction, tables)
         var probes: [ContentID: ProbeRecord] = [:]
         var shapes: [ContentID: ProbeShape] = [:]

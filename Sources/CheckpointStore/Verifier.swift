@@ -195,7 +195,7 @@ final class Verifier {
     }
 
     private func checkNames(_ transaction: borrowing ReadTransaction, _ tables: Tables) throws {
-        for kind in [Kind.tag, .pin, .image, .source, .superblock] {
+        for kind in [Kind.tag, .pin, .image, .source, .superblock, .metric, .policy] where tables.find(kind) != nil {
             try forEach(kind, transaction, tables) { key, value in
                 try checkForm(kind, key, value)
                 if kind == .image { try noteMissingImage(ContentID(key)) }
@@ -218,6 +218,7 @@ final class Verifier {
         switch kind {
         case .tag: try ContentID(value)
         case .pin, .image: try ContentID(key)
+        case .metric: try Metric.decodeKey(key).id
         default: nil
         }
     }
@@ -239,6 +240,12 @@ final class Verifier {
             where !file.path.utf8.lexicographicallyPrecedes(next.path.utf8) {
                 report("source \(record.path): files out of order")
             }
+        case .metric:
+            try Metric.check(name: Metric.decodeKey(key).name)
+            _ = try Metric.decode(value)
+        case .policy:
+            _ = try PolicyKey.decode(key)
+            _ = try RetentionPolicy(encoded: value)
         default: break
         }
     }

@@ -213,7 +213,7 @@ public final class Environment: Sendable {
         return UInt64(status.f_bavail) * UInt64(status.f_frsize) < 1 << 20
     }
 
-    private var dataDescriptor: Int32 {
+    var dataDescriptor: Int32 {
         var descriptor: mdb_filehandle_t = -1
         mdb_env_get_fd(handle, &descriptor)
         return descriptor

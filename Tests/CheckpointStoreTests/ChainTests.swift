@@ -8,41 +8,6 @@ import Testing
 
 /// Histories packed as chains of deltas: short enough, whole, and never longer-lived than what hangs on them.
 @Suite struct ChainTests {
-    /// A made-up fine-tune: every step moves every word a little, mostly the way it moved before.
-    private struct Training {
-        private var source = SeededBytes(17)
-        private var values: [[Double]]
-        private var momentum: [[Double]]
-        let shape: [UInt64] = [200, 96]
-
-        init(tensors: Int = 2) {
-            let count = 200 * 96
-            var source = SeededBytes(5)
-            values = (0..<tensors).map { _ in source.bytes(count).map { (Double($0) - 127.5) / 4000 } }
-            momentum = values.map { $0.map { _ in 0 } }
-        }
-
-        /// The weights after one more step.
-        mutating func next() -> [UInt8] {
-            for tensor in values.indices {
-                let noise = source.bytes(values[tensor].count)
-                for index in values[tensor].indices {
-                    momentum[tensor][index] = 0.7 * momentum[tensor][index] + (Double(noise[index]) - 127.5) * 4e-7
-                    values[tensor][index] += momentum[tensor][index]
-                }
-            }
-            return SafetensorsFixture(
-                values.enumerated().map { index, values in
-                    let bytes = values.flatMap { value -> [UInt8] in
-                        let bits = Float(value).bitPattern
-                        return [UInt8(truncatingIfNeeded: bits >> 16), UInt8(truncatingIfNeeded: bits >> 24)]
-                    }
-                    return .init("layer.\(index)", .bf16, shape, bytes)
-                }
-            ).bytes
-        }
-    }
-
     /// Depths, codecs and counts of all blocks, from the counts table.
     private func blocks(_ fixture: StoreFixture) throws -> [(depth: UInt8, codec: UInt8, uses: UInt64)] {
         let environment = try Environment.open(path: fixture.store.path + "/gen-1")
@@ -64,7 +29,7 @@ import Testing
     @Test(arguments: [0, 1, 2, 5] as [UInt8], [true, false])
     func longRun(limit: UInt8, makesImages: Bool) throws {
         let fixture = try StoreFixture(depthLimit: limit)
-        var training = Training()
+        var training = FineTune()
         var steps: [[UInt8]] = []
         var packed: [UInt64] = []
         for step in 0..<14 {
@@ -90,7 +55,7 @@ import Testing
     @Test func basesOutliveTheirSnapshots() throws {
         var generator = SystemRandomNumberGenerator()
         let fixture = try StoreFixture()
-        var training = Training()
+        var training = FineTune()
         var steps: [[UInt8]] = []
         for step in 0..<8 {
             steps.append(training.next())
@@ -113,7 +78,7 @@ import Testing
     /// Copies of the ancestors' bytes are believed only when their hashes are right.
     @Test(arguments: [true, false]) func changedCopiesAreNoBases(inImage: Bool) throws {
         let fixture = try StoreFixture()
-        var training = Training()
+        var training = FineTune()
         var steps: [[UInt8]] = []
         for step in 0..<4 {
             steps.append(training.next())
@@ -136,7 +101,7 @@ import Testing
     /// A damaged base is left alone, though a good copy of its bytes is at hand: readers would have to decode it.
     @Test func nothingHangsOnADamagedBase() throws {
         let fixture = try StoreFixture()
-        var training = Training()
+        var training = FineTune()
         try fixture.ingest(training.next(), run: "r", step: 1)
         let base = try ContentID.hash(of: fixture.bytes(of: "layer.0", in: "r@1"))
         try fixture.editRecord("blocks", base.bytes) { $0[$0.count / 2] ^= 1 }
@@ -150,7 +115,7 @@ import Testing
     /// Of a series that names a parent the first step is packed against it, the others against each other.
     @Test func aSeriesFollowsItsParent() throws {
         let fixture = try StoreFixture()
-        var training = Training()
+        var training = FineTune()
         let parent = try fixture.ingest(training.next(), run: "base", step: 0)
         for step in 1...3 { try FileTree.write(training.next(), to: fixture.path("run/checkpoint-\(step)/model.safetensors")) }
         let results = try fixture.ingest(fixture.path("run"), run: "r") { $0.parent = "base@0" }
@@ -161,7 +126,7 @@ import Testing
     /// The first snapshot of a run that names no parent finds one that looks like it, and leaves alone what does not.
     @Test func aBaseIsFoundWithoutLineage() throws {
         let fixture = try StoreFixture()
-        var training = Training()
+        var training = FineTune()
         try fixture.ingest(training.next(), run: "a", step: 1)
         try fixture.ingest(SafetensorsFixture.model(seed: 3).bytes, run: "other", step: 1)
         let near = try fixture.ingest(training.next(), run: "b", step: 1)
@@ -174,7 +139,7 @@ import Testing
     /// `--parent` says what to pack against, whatever the run's order is.
     @Test func parentIsTheBase() throws {
         let fixture = try StoreFixture()
-        var training = Training()
+        var training = FineTune()
         try fixture.ingest(training.next(), run: "a", step: 1)
         let second = training.next()
         for _ in 0..<30 { _ = training.next() }
@@ -189,7 +154,7 @@ import Testing
     /// One row, from the top of a full chain.
     @Test func rowsAreReadFromDeepBlocks() throws {
         let fixture = try StoreFixture()
-        var training = Training()
+        var training = FineTune()
         var steps: [[UInt8]] = []
         for step in 0..<6 {
             steps.append(training.next())

@@ -11,7 +11,7 @@ import Testing
         let fixture = try StoreFixture()
         try fixture.ingest(SafetensorsFixture.model(seed: 1).bytes, run: "r", step: 1)
         try fixture.store.tag("r", as: "t")
-        try fixture.store.writeRecords { transaction, tables in try change(transaction, tables, fixture.store) }
+        try fixture.store.write(making: .probes) { transaction, tables in try change(transaction, tables, fixture.store) }
         return try Store.verify(fixture.store.path, depth: .full)
     }
 

@@ -31,4 +31,8 @@ static inline void ck_pause(void) {
 /* Makes file data, and on macOS the drive's cache, durable. Returns 0 or errno. */
 int ck_sync_file(int descriptor);
 
+/* Gives the file system the space of bytes of a file back, which then read as zeros; the file stays as long as it is. Where there is a
+   hole already nothing happens. Returns 0 or errno. */
+int ck_punch_hole(int descriptor, long long offset, long long count);
+
 #endif

@@ -1,0 +1,78 @@
+internal import LMDB
+
+/// What removals would free, told by the counts. Nothing is changed, and only what loses a use is looked at.
+struct RemovalForecast {
+    private struct Object: Hashable {
+        var kind: Kind
+        var id: ContentID
+    }
+
+    /// Uses left of what has lost some and is still used.
+    private var left: [Object: UInt64] = [:]
+    private(set) var packedBytes: UInt64 = 0
+    private(set) var blocks = 0
+    /// Called with each block that would go.
+    var freed: (_ block: ContentID, _ count: CountRecord, _ bases: [ContentID]) -> Void = { _, _, _ in }
+
+    /// Takes away one use of a snapshot, as the removal of a step does. Returns packed bytes that would be freed.
+    ///
+    /// - Complexity: O(blocks of what would go).
+    mutating func removeUse<T: Transaction & ~Copyable>(
+        of id: ContentID, _ transaction: borrowing T, _ tables: Tables
+    ) throws -> UInt64 {
+        let before = packedBytes
+        if try release(.snapshot, id, transaction, tables), let record = try transaction.snapshotRecord(tables, id) {
+            for part in record.here { try releasePart(part.id, transaction, tables) }
+        }
+        return packedBytes - before
+    }
+
+    /// Drops a part of a snapshot that stays. Returns packed bytes that would be freed.
+    mutating func dropPart<T: Transaction & ~Copyable>(
+        _ kind: PartKind, of id: ContentID, _ transaction: borrowing T, _ tables: Tables
+    ) throws -> UInt64 {
+        let before = packedBytes
+        for part in try transaction.snapshotRecord(tables, id)?.here ?? [] where part.kind == kind {
+            try releasePart(part.id, transaction, tables)
+        }
+        return packedBytes - before
+    }
+
+    /// Uses of a block that would be left.
+    func uses<T: Transaction & ~Copyable>(of block: ContentID, _ transaction: borrowing T, _ tables: Tables) throws -> UInt64 {
+        try left[Object(kind: .block, id: block)] ?? transaction.count(tables, .block, block)?.count ?? 0
+    }
+
+    private mutating func releasePart<T: Transaction & ~Copyable>(
+        _ id: ContentID, _ transaction: borrowing T, _ tables: Tables
+    ) throws {
+        guard try release(.part, id, transaction, tables), let part = try transaction.partManifest(tables, id) else { return }
+        for tensor in part.uses where try release(.tensor, tensor, transaction, tables) {
+            var released = try transaction.tensorRecord(tables, tensor)?.blocks ?? []
+            while let block = released.popLast() {
+                guard let count = try transaction.count(tables, .block, block), try release(.block, block, transaction, tables) else { continue }
+                let bases = count.depth > 0 ? try transaction.bases(tables, of: block) : []
+                packedBytes += UInt64(count.packedBytes)
+                blocks += 1
+                freed(block, count, bases)
+                released += bases
+            }
+        }
+    }
+
+    /// Whether that was the last use.
+    private mutating func release<T: Transaction & ~Copyable>(
+        _ kind: Kind, _ id: ContentID, _ transaction: borrowing T, _ tables: Tables
+    ) throws -> Bool {
+        let object = Object(kind: kind, id: id)
+        guard let uses = try left[object] ?? transaction.count(tables, kind, id)?.count else {
+            throw StoreError(.damaged, "store: \(kind) \(id) has no count", hint: "run ckpt verify")
+        }
+        if uses > 1 {
+            left[object] = uses - 1
+            return false
+        }
+        left[object] = nil
+        return true
+    }
+}

@@ -1,0 +1,264 @@
+internal import LMDB
+
+#if canImport(Glibc)
+internal import Glibc
+#elseif canImport(Musl)
+internal import Musl
+#else
+internal import Darwin
+#endif
+
+/// What a policy keeps and drops of a store, and why.
+public struct RetentionPlan: Sendable {
+    /// One step of a run.
+    public struct Row: Sendable {
+        public var entry: HistoryEntry
+        /// The rules that keep it; empty for one that goes.
+        public var reasons: [String]
+        /// V of it alone, where worth was asked for and something is known of it.
+        public var value: Double?
+        /// What it is worth beside all that stays: what none of them teaches. Of one that goes, what is lost.
+        public var marginal: Double?
+        /// Why it is worth nothing, or why nothing is known.
+        public var note: String?
+        /// Packed bytes that go with it, when those in the rows before it have gone.
+        public var freedBytes: UInt64 = 0
+
+        public var isKept: Bool { !reasons.isEmpty }
+        public var ref: String { "\(entry.run)@\(entry.step)" }
+    }
+
+    /// A snapshot that stays and loses its optimizer state.
+    public struct DroppedOptimizer: Sendable {
+        public var ref: String
+        public var id: ContentID
+        public var freedBytes: UInt64
+    }
+
+    public var policy: RetentionPolicy
+    /// Of the runs in question, by run and step.
+    public var rows: [Row]
+    public var optimizers: [DroppedOptimizer]
+    /// Packed bytes of all blocks of the store before; nil without a budget.
+    public var packedBytes: UInt64?
+    /// What the policy could not do.
+    public var warnings: [String] = []
+
+    public var dropped: [Row] { rows.filter { !$0.isKept } }
+    /// Packed bytes of the blocks that go: with what is packed anew against other bases, more do.
+    public var freedBytes: UInt64 { rows.reduce(0) { $0 + $1.freedBytes } + optimizers.reduce(0) { $0 + $1.freedBytes } }
+}
+
+extension Store {
+    /// What `policy` drops, without dropping it.
+    ///
+    /// - Parameters:
+    ///   - runs: nil: all.
+    ///   - worths: what snapshots are worth, by run; needed by `keepByWorth` and `budget`.
+    ///   - needed: snapshots that something needs, and what it is.
+    ///   - now: nanoseconds since 1970; nil: the present.
+    /// - Throws: `.badInput` for an impossible policy, `.noSuchRef` for a run that is not there.
+    /// - Complexity: O(snapshots + blocks that go); with a budget, that of `BudgetChoice`.
+    public func plan(
+        _ policy: RetentionPolicy, runs: [String]? = nil, worths: [String: SnapshotWorth] = [:], needed: [ContentID: String] = [:],
+        now: Int64? = nil
+    ) throws(StoreError) -> RetentionPlan {
+        try policy.check()
+        var entries: [HistoryEntry] = []
+        if let runs {
+            for run in Set(runs).sorted() { entries += try history(of: run) }
+        } else {
+            entries = try history()
+        }
+        var planner = RetentionPlanner(store: self, policy: policy, worths: worths, now: now ?? FileSystem.now(), entries)
+        return try throwingStoreErrors { try planner.plan(needed) }
+    }
+}
+
+private struct RetentionPlanner {
+    let store: Store
+    let policy: RetentionPolicy
+    let worths: [String: SnapshotWorth]
+    let now: Int64
+    private var rows: [RetentionPlan.Row]
+    private var warnings: [String] = []
+
+    init(store: Store, policy: RetentionPolicy, worths: [String: SnapshotWorth], now: Int64, _ entries: [HistoryEntry]) {
+        self.store = store
+        self.policy = policy
+        self.worths = worths
+        self.now = now
+        rows = entries.map { RetentionPlan.Row(entry: $0, reasons: []) }
+    }
+
+    mutating func plan(_ needed: [ContentID: String]) throws -> RetentionPlan {
+        keepProtected(needed)
+        if policy.keepsSnapshots {
+            try forEachRun { planner, _, indices in try planner.keepByRules(indices) }
+        } else {
+            for index in rows.indices { rows[index].reasons.append("no rule drops it") }
+        }
+        if policy.worth != nil { try keepByWorth() }
+        return try store.readAll { transaction, tables in
+            var total: UInt64?
+            if let budget = policy.budget {
+                let bytes = try RetentionPlanner.packedBytes(transaction, tables)
+                try keepWithin(budget, bytes, transaction, tables)
+                total = bytes
+            }
+            noteWorth()
+            return try forecast(total, transaction, tables)
+        }
+    }
+
+    private mutating func forEachRun(_ body: (inout RetentionPlanner, String, [Int]) throws -> Void) rethrows {
+        var start = 0
+        while start < rows.count {
+            let run = rows[start].entry.run
+            var end = start
+            while end < rows.count, rows[end].entry.run == run { end += 1 }
+            try body(&self, run, Array(start..<end))
+            start = end
+        }
+    }
+
+    private mutating func keepProtected(_ needed: [ContentID: String]) {
+        for index in rows.indices {
+            let entry = rows[index].entry
+            if entry.isHead { rows[index].reasons.append("head") }
+            if entry.isPinned { rows[index].reasons.append("pinned") }
+            if !policy.includesTagged { rows[index].reasons += entry.tags.map { "tag \($0)" } }
+            if let what = needed[entry.id] { rows[index].reasons.append(what) }
+        }
+    }
+
+    private mutating func keepByRules(_ indices: [Int]) throws {
+        if let last = policy.keepLast {
+            for index in indices.suffix(last) { rows[index].reasons.append("last \(last)") }
+        }
+        for index in indices {
+            let entry = rows[index].entry
+            if let every = policy.keepEvery, entry.step % every == 0 { rows[index].reasons.append("every \(every)") }
+            if policy.includesTagged {
+                let matched = entry.tags.filter { tag in policy.keepTags.contains { fnmatch($0, tag, 0) == 0 } }
+                rows[index].reasons += matched.map { "tag \($0)" }
+            }
+            if let least = policy.leastAge, entry.ingested > now - Int64(clamping: least) * 1_000_000_000 {
+                rows[index].reasons.append("young")
+            }
+        }
+        for best in policy.keepBest { try keepBest(best, indices) }
+    }
+
+    private mutating func keepBest(_ best: RetentionPolicy.Best, _ indices: [Int]) throws {
+        var known: [(index: Int, value: Double)] = []
+        for index in indices {
+            let value = try store.metrics(of: "\(rows[index].entry.id)")[best.metric]
+            if let value { known.append((index, value)) } else { rows[index].reasons.append("no \(best.metric) known") }
+        }
+        if known.isEmpty {
+            warnings.append("\(rows[indices[0]].entry.run): no snapshot has a metric \"\(best.metric)\": all are kept")
+        }
+        // Of equals the later one.
+        known.sort { ($0.value, -$0.index) < ($1.value, -$1.index) }
+        if !best.isLowest { known.sort { ($0.value, $0.index) > ($1.value, $1.index) } }
+        for found in known.prefix(best.count) { rows[found.index].reasons.append("\(best.isLowest ? "lowest" : "highest") \(best.metric)") }
+    }
+
+    /// Those of which nothing is known stay: what they can teach is not guessed.
+    private mutating func keepByWorth() throws {
+        try forEachRun { planner, run, indices in
+            guard let worth = planner.worths[run] else {
+                throw StoreError(.badInput, "\(run): nothing says what its snapshots are worth")
+            }
+            let others = indices.filter { planner.rows[$0].entry.id != worth.strong }
+            for index in others {
+                let id = planner.rows[index].entry.id
+                planner.rows[index].note = worth.notes[id]
+                if worth.gains[id] == nil { planner.rows[index].reasons.append(worth.notes[id] ?? "nothing known of it") }
+            }
+            for index in indices where planner.rows[index].entry.id == worth.strong { planner.rows[index].reasons.append("strong") }
+            guard let count = planner.policy.keepByWorth else { return }
+            let picked = worth.best(count, of: others.map { planner.rows[$0].entry.id }.filter { worth.gains[$0] != nil })
+            for index in others where picked.contains(planner.rows[index].entry.id) {
+                planner.rows[index].reasons.append(planner.policy.worthName)
+            }
+        }
+    }
+
+    private mutating func keepWithin(
+        _ budget: UInt64, _ total: UInt64, _ transaction: borrowing ReadTransaction, _ tables: Tables
+    ) throws {
+        let open = rows.indices.filter { !rows[$0].isKept }
+        var space = try SnapshotSpace(open.map { rows[$0].entry.id }, transaction, tables)
+        let fixed = total - min(total, space.totalBytes)
+        guard fixed <= budget else {
+            warnings.append("what stays in any case takes \(fixed) packed bytes, \(fixed - budget) over the budget")
+            return
+        }
+        var kept: [String: [ContentID]] = [:]
+        for row in rows where row.isKept { kept[row.entry.run, default: []].append(row.entry.id) }
+        var seen: Set<ContentID> = []
+        let candidates = open.compactMap { index in
+            seen.insert(rows[index].entry.id).inserted ? BudgetChoice.Candidate(id: rows[index].entry.id, run: rows[index].entry.run) : nil
+        }
+        let chosen = Set(BudgetChoice(candidates: candidates, worths: worths, kept: kept).choose(&space, room: budget - fixed).map(\.id))
+        for index in open where chosen.contains(rows[index].entry.id) { rows[index].reasons.append("\(policy.worthName), in budget") }
+    }
+
+    /// Says of each what only it teaches: beside all that stays.
+    private mutating func noteWorth() {
+        for (run, worth) in worths {
+            let indices = rows.indices.filter { rows[$0].entry.run == run }
+            let kept = indices.filter { rows[$0].isKept }.map { rows[$0].entry.id }
+            for index in indices {
+                let id = rows[index].entry.id
+                guard let value = worth.value(of: id) else { continue }
+                var cover = SnapshotWorth.Cover(worth)
+                for other in kept where other != id { cover.add(other) }
+                rows[index].value = value
+                rows[index].marginal = cover.marginal(id)
+            }
+        }
+    }
+
+    private mutating func forecast(
+        _ total: UInt64?, _ transaction: borrowing ReadTransaction, _ tables: Tables
+    ) throws -> RetentionPlan {
+        var forecast = RemovalForecast()
+        for index in rows.indices where !rows[index].isKept {
+            rows[index].freedBytes = try forecast.removeUse(of: rows[index].entry.id, transaction, tables)
+        }
+        var optimizers: [RetentionPlan.DroppedOptimizer] = []
+        if let keep = policy.optimizerKeep {
+            let gone = Set(rows.filter { !$0.isKept }.map(\.ref))
+            for run in Set(rows.map(\.entry.run)).sorted() {
+                for entry in try OptimizerWindow(run: run, keep: keep, gone: gone).unwanted(transaction, tables) {
+                    let bytes = try forecast.dropPart(.optimizer, of: entry.snapshot, transaction, tables)
+                    optimizers.append(.init(ref: entry.ref, id: entry.snapshot, freedBytes: bytes))
+                }
+            }
+        }
+        return RetentionPlan(policy: policy, rows: rows, optimizers: optimizers, packedBytes: total, warnings: warnings)
+    }
+
+    private static func packedBytes(_ transaction: borrowing ReadTransaction, _ tables: Tables) throws -> UInt64 {
+        var bytes: UInt64 = 0
+        try transaction.records(tables, .count, from: [Kind.block.rawValue]) { key, value in
+            guard key.first == Kind.block.rawValue else { return false }
+            bytes += UInt64(try CountRecord(value).packedBytes)
+            return true
+        }
+        return bytes
+    }
+}
+
+extension RetentionPolicy {
+    /// The rule that worth comes from, as rows name it.
+    var worthName: String {
+        switch worth {
+        case .distance: "by distance"
+        default: "gap value"
+        }
+    }
+}
