@@ -73,7 +73,8 @@ extension Store {
                 try image.makeDirectory(file.path)
                 return nil
             }
-            return try image.create(file.path, size: file.size)
+            let target = try image.create(file.path, size: file.size)
+            return { try target.write($0, at: $1) }
         }
         try image.finish()
         let placed = try image.place(as: id)

@@ -23,6 +23,8 @@ public struct IngestOptions: Sendable {
     public var replaces = false
     /// Read sources even when path, size, times and inode say they are unchanged.
     public var rehashes = false
+    /// Whether a checkpoint that a policy has dropped is left out as of a series when it is named by itself too.
+    package var leavesOutPruned = false
     /// What the history says they came from; nil: their path. With one the files are not known again by their path.
     package var origin: String?
 
@@ -38,6 +40,8 @@ public struct IngestResult: Sendable {
         case known
         /// Recognised by its files' sizes and times, and not read.
         case unchanged
+        /// One of a series that was in the store and that a policy has dropped since: not taken again. `id` is what it was.
+        case pruned
     }
 
     public var source: String

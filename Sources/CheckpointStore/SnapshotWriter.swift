@@ -12,7 +12,7 @@ public struct ByteProgress: Sendable {
     }
 }
 
-/// Writes files of snapshots from their blocks, on all processors.
+/// Gives out files of snapshots from their blocks, on all processors.
 struct SnapshotWriter {
     let store: Store
     let monitor: Monitor
@@ -27,17 +27,20 @@ struct SnapshotWriter {
     private static let batch = 512
     private static let maximumFiles = 64
 
-    /// Writes `files`, each into what `open` gives for it (nil: nothing to write).
+    /// Takes bytes of a file and their offset in it; called on many threads.
+    typealias Sink = @Sendable (UnsafeRawBufferPointer, UInt64) throws -> Void
+
+    /// Gives the bytes of `files` to what `open` returns for each (nil: not wanted).
     ///
     /// Every packed block is checked against its checksum before it is decoded.
     func write(
         _ files: [PartManifest.File], progress: (ByteProgress) -> Void = { _ in },
-        open: (PartManifest.File) throws -> OpenFile?
+        open: (PartManifest.File) throws -> Sink?
     ) throws {
         let lanes = try Lanes { try CodecLane() }
         let total = files.reduce(0) { $0 + $1.size }
         var done: UInt64 = 0
-        var pieces: [(target: OpenFile, piece: Piece)] = []
+        var pieces: [(target: Sink, piece: Piece)] = []
         var openFiles = 0
         func flush() throws {
             try monitor.checkCancelled()
@@ -78,7 +81,7 @@ struct SnapshotWriter {
         }
     }
 
-    private func write(_ pieces: [(target: OpenFile, piece: Piece)], _ lanes: Lanes<CodecLane>) throws {
+    private func write(_ pieces: [(target: Sink, piece: Piece)], _ lanes: Lanes<CodecLane>) throws {
         let generation = store.openGeneration
         try lanes.run { lane, next in
             let transaction = try generation.environment.beginRead()
@@ -88,8 +91,7 @@ struct SnapshotWriter {
                 let bytes = try transaction.blockBytes(generation.tables, piece.block, count: count, lane)
                 var start = 0
                 for range in piece.ranges {
-                    try target.write(
-                        UnsafeRawBufferPointer(rebasing: bytes[start..<(start + range.count)]), at: range.lowerBound)
+                    try target(UnsafeRawBufferPointer(rebasing: bytes[start..<(start + range.count)]), range.lowerBound)
                     start += range.count
                 }
             }

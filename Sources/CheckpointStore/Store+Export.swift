@@ -77,7 +77,7 @@ extension Store {
             let target = try OpenFile(creating: path)
             try target.resize(to: file.size)
             written.append(path)
-            return target
+            return { try target.write($0, at: $1) }
         }
         for path in written { try OpenFile(reading: path).sync() }
         for path in Set(written.compactMap(FileSystem.parent)) { try FileSystem.syncDirectory(path) }

@@ -194,8 +194,9 @@ extension WriteTransaction {
 
     /// Removes steps of runs; what their snapshots used is left to pending records.
     ///
+    /// - Parameter keepsSources: remember which sources led to them, so that a series does not bring back what a policy has dropped.
     /// - Complexity: O(steps + sources + entropy records).
-    func removeSteps(_ tables: Tables, _ entries: [HistoryEntry]) throws {
+    func removeSteps(_ tables: Tables, _ entries: [HistoryEntry], keepsSources: Bool = false) throws {
         var gone: Set<ContentID> = []
         for entry in entries {
             let ref = "\(entry.run)@\(entry.step)"
@@ -205,16 +206,18 @@ extension WriteTransaction {
             }
             if try releaseUse(tables, of: entry.id) { gone.insert(entry.id) }
         }
-        try removeSources(tables, of: Set(entries.map { StepKey.encode(run: $0.run, step: $0.step) }))
+        try removeSources(tables, of: Set(entries.map { StepKey.encode(run: $0.run, step: $0.step) })) { path in
+            !keepsSources || FileSystem.status(path) == nil
+        }
         try removeEntropyRecords(tables) { record in gone.contains { record.key.names($0) } }
     }
 
-    /// Forgets which sources led to steps: they are read again when they come back.
-    private func removeSources(_ tables: Tables, of steps: Set<[UInt8]>) throws {
+    /// Forgets which sources led to steps, where `isForgotten`: they are read again when they come back.
+    private func removeSources(_ tables: Tables, of steps: Set<[UInt8]>, where isForgotten: (_ path: String) -> Bool) throws {
         var keys: [[UInt8]] = []
         try records(tables, .source) { key, value in
             let record = try SourceRecord(value)
-            if steps.contains(StepKey.encode(run: record.run, step: record.step)) { keys.append(key) }
+            if steps.contains(StepKey.encode(run: record.run, step: record.step)), isForgotten(record.path) { keys.append(key) }
             return true
         }
         for key in keys { try delete(tables[.source], key) }

@@ -61,6 +61,11 @@ extension Store {
             .badInput, "\(keep) optimizer states to keep: a run's head keeps its own", hint: "--no-optimizer takes none in")
     }
 
+    /// Whether a source is in the store, or was, and looks as it did.
+    func isUnchanged(_ source: CheckpointSource, _ options: IngestOptions) throws -> Bool {
+        try unchangedSources([source], options)[source.path] != nil
+    }
+
     /// The sources that stand in the store with the same sizes, times and inodes.
     private func unchangedSources(
         _ sources: [CheckpointSource], _ options: IngestOptions
@@ -73,11 +78,13 @@ extension Store {
                 let run = options.run ?? source.run
                 guard record.path == source.path, record.run == run, record.step == options.step ?? source.step,
                     record.keepsOptimizer == options.keepsOptimizer,
-                    record.files == SourceRecord.files(of: source),
-                    try transaction.stepRecord(tables, run: run, step: record.step)?.snapshot == record.snapshot
+                    record.files == SourceRecord.files(of: source)
                 else { continue }
+                let standing = try transaction.stepRecord(tables, run: run, step: record.step)?.snapshot
+                let isPruned = standing == nil && (sources.count > 1 || options.leavesOutPruned)
+                guard standing == record.snapshot || isPruned else { continue }
                 unchanged[source.path] = IngestResult(
-                    source: source.path, run: run, step: record.step, id: record.snapshot, outcome: .unchanged,
+                    source: source.path, run: run, step: record.step, id: record.snapshot, outcome: isPruned ? .pruned : .unchanged,
                     rawBytes: source.files.reduce(0) { $0 + $1.status.size }, newBytes: 0, packedBytes: 0, image: nil,
                     notes: [])
             }
@@ -113,6 +120,11 @@ extension Store {
                     try? currentGeneration().environment.trimTail()
                     throw error
                 }
+            }
+            guard result.outcome != .pruned else {
+                monitor.finished(result)
+                results.append(result)
+                continue
             }
             try label(result.id, options)
             let id = result.id

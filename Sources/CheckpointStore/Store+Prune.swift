@@ -122,7 +122,7 @@ extension Store {
                         throw StoreError(.conflict, "\(entry.run)@\(entry.step): has changed meanwhile", hint: "prune again")
                     }
                 }
-                try transaction.removeSteps(tables, entries)
+                try transaction.removeSteps(tables, entries, keepsSources: true)
             }
         }
     }

@@ -49,8 +49,13 @@ public final class TrainingArea: Sendable {
 
     /// Whether training of `run` has left something to go on from.
     public static func exists(_ store: Store, run: String) -> Bool {
-        FileSystem.status("\(store.path)/training/\(run)/\(stateName)") != nil
+        FileSystem.status(statePath(store, run: run)) != nil
     }
+
+    /// The runs that have an area.
+    package static func runs(_ store: Store) -> [String] { (try? FileSystem.list("\(store.path)/training")) ?? [] }
+
+    package static func statePath(_ store: Store, run: String) -> String { "\(store.path)/training/\(run)/\(stateName)" }
 
     /// The name of the file with the state to go on from.
     static let stateName = "state"

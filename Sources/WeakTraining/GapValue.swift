@@ -52,6 +52,8 @@ public struct GapValue: Sendable {
 
     /// In the order of the candidates.
     public let rows: [Row]
+    /// g of each candidate, one a sample; all zero for one that is refused.
+    public let gains: [[Double]]
     /// The candidate worth most; of those whose intervals overlap with its own, the latest. Nil when the guards refuse all.
     public let best: Int?
 
@@ -94,6 +96,7 @@ public struct GapValue: Sendable {
             for sample in covered.indices { covered[sample] = max(covered[sample], gains[index][sample]) }
         }
         self.rows = rows
+        self.gains = gains
         let allowed = rows.filter { $0.guarding == .none }
         let greatest = allowed.max { $0.value.mean < $1.value.mean }
         best = greatest.flatMap { greatest in

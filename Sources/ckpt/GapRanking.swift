@@ -46,10 +46,7 @@ struct GapRanking {
                 throw StoreError(.conflict, "\(entry.ref): has become another snapshot meanwhile", hint: "the same command again")
             }
             Provenance.note("the figures of \(entry.ref)", try evaluation.record())
-            let means = try evaluation.outputs()
-            let tokens = means.reduce(0) { $0 + $1.tokens }
-            let loss = means.reduce(0) { $0 + $1.nll * Double($1.tokens) }
-            candidates.append(GapValue.Candidate(entropy: means.map(\.entropy), meanNLL: loss / Double(max(1, tokens))))
+            candidates.append(GapValue.Candidate(try evaluation.outputs()))
         }
         self.history = history
         self.candidates = candidates

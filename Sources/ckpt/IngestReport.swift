@@ -67,6 +67,7 @@ final class IngestReport: Sendable {
         let name = "\(result.run)@\(result.step)  \(result.id.short)"
         switch result.outcome {
         case .unchanged: return "\(name)  unchanged"
+        case .pruned: return "\(name)  dropped by a policy before; named by itself, it is taken again"
         case .known: return "\(name)  \(Format.bytes(result.rawBytes)), all of it known"
         case .stored:
             let share = result.newBytes == 0 ? "" : " (\(Format.fixed(Double(result.packedBytes) / Double(result.newBytes), 3)))"
@@ -80,6 +81,7 @@ final class IngestReport: Sendable {
             case .stored: "stored"
             case .known: "known"
             case .unchanged: "unchanged"
+            case .pruned: "pruned"
             }
         return [
             "message_type": "snapshot", "source": .string(result.source), "run": .string(result.run),

@@ -22,7 +22,7 @@ struct Ingest: ParsableCommand {
             PATH is a .safetensors, .bin, .pt or .pth file, a model directory (kept whole, optimizer and all), or a
             trainer's output directory, whose checkpoint-N directories are taken in step order, each in a transaction of
             its own. Unchanged ones are recognised without reading. The newest gets an image: a plain copy that any tool
-            can open (ckpt path).
+            can open (ckpt path). Then the policy that the store keeps for the run is applied (ckpt prune --save).
 
             \(ExitStatus.table)
             """.flowing)
@@ -81,7 +81,9 @@ struct Ingest: ParsableCommand {
             progress: { report.show($0) }, finished: { report.add($0) }, isCancelled: { Interrupt.isRequested })
         for path in paths {
             do throws(StoreError) {
-                try store.ingest(path, options: ingest, monitor: monitor)
+                let results = try store.ingest(path, options: ingest, monitor: monitor)
+                let changed = Set(results.filter { $0.outcome == .stored || $0.outcome == .known }.map(\.run))
+                for run in changed.sorted() { PolicyAfterIngest(store: store, isJSON: options.json).apply(to: run) }
             } catch {
                 guard error.code == .interrupted else { throw error }
                 throw StoreError(.interrupted, "interrupted; \(report.committed); nothing of the one under way is kept")

@@ -37,6 +37,10 @@ struct Show: ParsableCommand {
             }
         }
         for line in TrainingNoteFormat.lines(try store.sidecars(ref)) { Console.print(Console.printable(line)) }
+        let metrics = try store.metrics(of: ref).sorted { $0.key < $1.key }
+        if !metrics.isEmpty {
+            Console.print("metrics   " + metrics.map { "\($0.key) \(Format.significant($0.value))" }.joined(separator: ", "))
+        }
         for part in snapshot.dropped { Console.print("\(part.kind) dropped: part \(part.id.short)") }
         Console.print("size      \(Format.bytes(snapshot.byteCount)) in \(Format.count(snapshot.files.count, "file"))\n")
 

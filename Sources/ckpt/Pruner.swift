@@ -1,0 +1,127 @@
+import CheckpointStore
+import WeakTraining
+
+/// Applies a policy and tells what came of it.
+struct Pruner {
+    let store: Store
+    let limits: ScoringLimits
+    var rebases = true
+    var isDryRun = false
+    let isJSON: Bool
+
+    struct Outcome {
+        var plan: RetentionPlan
+        /// Of a dry run, by samples.
+        var forecast: RebasingResult?
+        var result: PruneResult?
+    }
+
+    /// - Parameter runs: nil: all.
+    func prune(_ policy: RetentionPolicy, _ runs: [String]?) throws -> Outcome {
+        let names = try runs ?? Array(Set(store.history().map(\.run))).sorted()
+        let worths = try WorthOfRuns(store: store, policy: policy, limits: limits).worths(names)
+        let plan = try store.plan(policy, runs: runs, worths: worths, needed: NeededSnapshots.all(store))
+        defer { Console.endProgress() }
+        let (removing, rebasing) = (Meter(), Meter())
+        if isDryRun {
+            let forecast = rebases && !plan.dropped.isEmpty
+                ? try store.forecastRebasing(plan, monitor: interruptible) { bytes in
+                    Console.progress { rebasing.line("looking at what would be re-based", bytes.doneBytes, bytes.totalBytes) }
+                } : nil
+            return Outcome(plan: plan, forecast: forecast)
+        }
+        let result = try store.prune(plan, rebases: rebases, monitor: interruptible) { progress in
+            Console.progress {
+                switch progress.phase {
+                case .removing: removing.line("freeing", progress.bytes.doneBytes, progress.bytes.totalBytes)
+                case .rebasing: rebasing.line("re-basing", progress.bytes.doneBytes, progress.bytes.totalBytes)
+                }
+            }
+        }
+        return Outcome(plan: plan, result: result)
+    }
+
+    func print(_ outcome: Outcome) {
+        for warning in outcome.plan.warnings { Console.error(Console.printable("ckpt: note: \(warning)")) }
+        Console.print(isJSON ? Pruner.json(outcome).text : table(outcome) + "\n" + Pruner.summary(outcome))
+    }
+
+    private func table(_ outcome: Outcome) -> String {
+        let plan = outcome.plan
+        let hasWorth = plan.policy.worth != nil
+        var columns: [TextTable.Column] = [.init(title: "SNAPSHOT", shrinks: true), .init(title: "ID"), .init(title: ""), .init(title: "WHY", shrinks: true)]
+        if hasWorth { columns += [.init(title: plan.policy.worth == .distance ? "WORTH" : "GAP VALUE", isNumber: true), .init(title: "ADDS", isNumber: true)] }
+        columns.append(.init(title: "FREES", isNumber: true))
+        var table = TextTable(columns)
+        for row in plan.rows {
+            var notes = row.reasons
+            if let note = row.note, !notes.contains(note) { notes.append(note) }
+            var cells = [row.ref, row.entry.id.short, row.isKept ? "kept" : isDryRun ? "would go" : "dropped", notes.joined(separator: ", ")]
+            if hasWorth { cells += [row.value.map { Format.fixed($0, 4) } ?? "", row.marginal.map { Format.fixed($0, 4) } ?? ""] }
+            table.add(cells + [row.isKept ? "" : Format.bytes(row.freedBytes)])
+        }
+        for optimizer in plan.optimizers {
+            var cells = [optimizer.ref, optimizer.id.short, isDryRun ? "would lose its optimizer" : "lost its optimizer", ""]
+            if hasWorth { cells += ["", ""] }
+            table.add(cells + [Format.bytes(optimizer.freedBytes)])
+        }
+        return table.text(width: Console.width)
+    }
+
+    /// What went, in a line or two.
+    static func summary(_ outcome: Outcome) -> String {
+        let plan = outcome.plan
+        let count = plan.dropped.count
+        let what = "\(count) of \(Format.count(plan.rows.count, "snapshot"))"
+        guard let result = outcome.result else {
+            var lines = ["would drop \(what) and free \(Format.bytes(plan.freedBytes + (outcome.forecast?.savedBytes ?? 0)))"]
+            if let forecast = outcome.forecast { lines += rebasing(forecast, "would be re-based", "would stay as bases of others") }
+            return lines.joined(separator: "\n")
+        }
+        guard count > 0 || !result.optimizers.isEmpty else { return "nothing to drop: all \(Format.count(plan.rows.count, "snapshot")) are kept" }
+        var lines = ["dropped \(what) and freed \(Format.bytes(result.freedBytes)) in \(Format.count(result.freedBlocks, "block"))"]
+        lines += rebasing(result.rebasing, "re-based", "stay as bases of others")
+        lines.append("\(Format.bytes(result.returnedBytes)) went back to the file system, \(Format.bytes(result.reusableBytes)) are free in the data file for later snapshots")
+        return lines.joined(separator: "\n")
+    }
+
+    private static func rebasing(_ result: RebasingResult, _ moved: String, _ stayed: String) -> [String] {
+        var lines: [String] = []
+        if result.blocks > 0 {
+            lines.append(
+                "\(Format.count(result.blocks, "block")) \(moved), \(Format.bytes(UInt64(max(0, result.grownBytes)))) more, for \(Format.bytes(result.freedBytes)) of bases less")
+        }
+        if result.hiddenBlocks > 0 { lines.append("\(Format.count(result.hiddenBlocks, "block")) of \(Format.bytes(result.hiddenBytes)) \(stayed)") }
+        return lines
+    }
+
+    static func json(_ outcome: Outcome) -> JSONOutput {
+        let plan = outcome.plan
+        let rebasing = outcome.result?.rebasing ?? outcome.forecast
+        return [
+            "dry_run": .bool(outcome.result == nil),
+            "rows": .array(
+                plan.rows.map { row in
+                    [
+                        "ref": .string(row.ref), "run": .string(row.entry.run), "step": .unsigned(row.entry.step), "id": .string("\(row.entry.id)"),
+                        "kept": .bool(row.isKept), "reasons": .strings(row.reasons), "gap_value": row.value.map { .double($0) } ?? .null,
+                        "marginal": row.marginal.map { .double($0) } ?? .null, "note": .optional(row.note), "bytes_freed": .unsigned(row.freedBytes),
+                    ]
+                }),
+            "optimizers": .array(plan.optimizers.map { ["ref": .string($0.ref), "id": .string("\($0.id)"), "bytes_freed": .unsigned($0.freedBytes)] }),
+            "dropped": .int(plan.dropped.count),
+            "bytes_freed": .unsigned(outcome.result?.freedBytes ?? plan.freedBytes + (outcome.forecast?.savedBytes ?? 0)),
+            "blocks_freed": outcome.result.map { .int($0.freedBlocks) } ?? .null,
+            "rebasing": rebasing.map { rebasing in
+                    [
+                        "blocks": .int(rebasing.blocks), "raw_bytes": .unsigned(rebasing.rawBytes), "grown_bytes": .int(Int(rebasing.grownBytes)),
+                        "freed_blocks": .int(rebasing.freedBlocks), "freed_bytes": .unsigned(rebasing.freedBytes),
+                        "hidden_blocks": .int(rebasing.hiddenBlocks), "hidden_bytes": .unsigned(rebasing.hiddenBytes),
+                    ]
+                } ?? .null,
+            "returned_bytes": outcome.result.map { .unsigned($0.returnedBytes) } ?? .null,
+            "reusable_bytes": outcome.result.map { .unsigned($0.reusableBytes) } ?? .null,
+            "warnings": .strings(plan.warnings),
+        ]
+    }
+}
