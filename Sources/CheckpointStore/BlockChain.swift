@@ -119,7 +119,10 @@ extension ReadTransaction {
     @_lifetime(borrow self)
     func blockRecord(_ tables: Tables, _ id: ContentID, prefetching: Bool = true) throws -> RawSpan {
         guard let record = try get(tables[.block], id.bytes) else {
-            throw StoreError(.damaged, "store: block \(id) is missing", hint: "run ckpt verify")
+            let isKnown = try count(tables, .block, id)?.isQuarantined ?? false
+            throw StoreError(
+                .damaged, "store: block \(id) is \(isKnown ? "quarantined: it was damaged, and no copy of it was found" : "missing")",
+                hint: isKnown ? "ckpt verify --repair --from PATH, with an original" : "run ckpt verify")
         }
         if prefetching { record.prefetch() }
         return record

@@ -15,6 +15,11 @@ struct CountRecord: Equatable {
 
     init(count: UInt64) { self.count = count }
 
+    /// The codec of a block that was damaged and of which no copy was found: nothing is stored of it but this count.
+    static let quarantined: UInt8 = 0xFF
+
+    var isQuarantined: Bool { codec == CountRecord.quarantined }
+
     init(count: UInt64, depth: UInt8, codec: UInt8, rawBytes: Int, packedBytes: Int) {
         self.count = count
         self.depth = depth
@@ -63,9 +68,10 @@ extension Transaction where Self: ~Copyable {
         }
     }
 
-    /// Whether the block, tensor, part or snapshot is stored. O(log n), without touching its record.
+    /// Whether the block, tensor, part or snapshot is stored; a quarantined block is not. O(log n), without touching its record.
     func isStored(_ tables: Tables, _ kind: Kind, _ id: ContentID) throws -> Bool {
-        try contains(tables[.count], CountRecord.key(kind, id))
+        guard kind == .block else { return try contains(tables[.count], CountRecord.key(kind, id)) }
+        return try count(tables, kind, id).map { !$0.isQuarantined } ?? false
     }
 }
 

@@ -113,8 +113,10 @@ final class Ingestor {
         let header = try PackedHeader(packed)
         for base in try PackedHeader.bases(in: packed) { try transaction.retain(tables, .block, ContentID(base)) }
         try transaction.putRecord(tables, .block, id.bytes, packed)
+        // One that was quarantined is whole again: its uses stay.
+        let uses = try transaction.count(tables, .block, id)?.count ?? 0
         let count = CountRecord(
-            count: 1, depth: header.depth, codec: header.codec, rawBytes: header.rawCount, packedBytes: packed.count)
+            count: uses + 1, depth: header.depth, codec: header.codec, rawBytes: header.rawCount, packedBytes: packed.count)
         try transaction.putCount(tables, .block, id, count)
         staged.insert(id)
         newBytes += UInt64(header.rawCount)
@@ -129,6 +131,8 @@ final class Ingestor {
         let id = ContentID.hash(of: bytes)
         if try transaction.isStored(tables, .tensor, id) {
             try transaction.retain(tables, .tensor, id)
+            // Blocks of it that were quarantined are whole again; the tensor has its uses of them.
+            for block in blocks where staged.remove(block) != nil { _ = try transaction.release(tables, .block, block) }
         } else {
             for block in blocks {
                 // A staged block's first use becomes the tensor's; every other use is a new one.

@@ -15,14 +15,14 @@ enum Kind: UInt8, CaseIterable, CustomStringConvertible {
     case source = 10
     case image = 11
     case pending = 12
-    // From here on: only in stores whose superblock has `Superblock.probesFeature`.
+    // From here on: only in stores whose superblock has `Feature.probes`.
     case probe = 13
     case probeName = 14
     case probeChunk = 15
     case entropyRecord = 16
     case outputChunk = 17
     case removal = 18
-    // From here on: only in stores whose superblock has `Superblock.retentionFeature`.
+    // From here on: only in stores whose superblock has `Feature.retention`.
     case metric = 19
     case policy = 20
 

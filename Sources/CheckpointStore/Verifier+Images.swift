@@ -20,6 +20,7 @@ extension Verifier {
                     guard let problem = try checkImage(file, of: id) else { continue }
                     // One that was dropped while it was being read is no damage.
                     let isStillThere = try store.read { transaction, tables in try transaction.contains(tables[.image], id.bytes) }
+                    if isStillThere { damagedImages.insert(id) }
                     if isStillThere { problems.append(StoreProblem(problem, snapshots: try stepNames(id, transaction, tables))) }
                 }
             }

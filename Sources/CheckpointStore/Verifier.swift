@@ -13,10 +13,14 @@ final class Verifier {
     /// What is wrong with a block, tensor or part, to be told with the snapshots it harms.
     var damaged: [ContentID: String] = [:]
     /// Uses found by following the records down, to compare with the counts.
-    private var uses: [Kind: [ContentID: UInt64]] = [:]
+    private(set) var uses: [Kind: [ContentID: UInt64]] = [:]
     var tensors: [ContentID: TensorRecord] = [:]
     var parts: [ContentID: PartManifest] = [:]
     var problems: [StoreProblem] = []
+    /// Snapshots whose images are not what their blocks say.
+    var damagedImages: Set<ContentID> = []
+    /// Counts that are not the uses found.
+    private(set) var wrongCounts: [(kind: Kind, id: ContentID, uses: UInt64)] = []
     private var notes: [String] = []
     private var reported: Set<String> = []
     private var depthLimit: UInt8 = 0
@@ -263,11 +267,16 @@ final class Verifier {
             let expected = uses[kind]?[id] ?? 0
             let record = try CountRecord(value)
             if record.count != expected {
+                wrongCounts.append((kind, id, expected))
                 report("\(kind) \(id) is counted \(record.count) times, but used \(expected) times")
             }
             if kind == .block { rawSizes[id] = record.rawBytes }
             else if record != CountRecord(count: record.count) { report("\(kind) \(id): its count has a block's fields") }
-            if try !transaction.contains(tables[kind], id.bytes) { damaged[id] = "\(kind) \(id) is missing" }
+            if kind == .block, record.isQuarantined {
+                damaged[id] = "block \(id) is quarantined: it was damaged, and no copy of it was found"
+            } else if try !transaction.contains(tables[kind], id.bytes) {
+                damaged[id] = "\(kind) \(id) is missing"
+            }
         }
         for (kind, ids) in uses {
             for id in ids.keys where seen[kind]?.contains(id) != true {

@@ -64,6 +64,7 @@ struct Stats: ParsableCommand {
         case 1: "dense"
         case 2: "delta"
         case 3: "palette"
+        case 255: "quarantined"
         default: "codec \(codec)"
         }
     }
