@@ -19,6 +19,7 @@ import math
 import os
 import pathlib
 import re
+import struct
 import sys
 from collections import Counter, namedtuple
 
@@ -152,9 +153,10 @@ def generation(path):
 # --- The LMDB environment
 
 TABLES = ["superblock", "blocks", "tensors", "parts", "snapshots", "counts", "steps", "tags", "pins", "sources", "images", "pending"]
-TABLES += ["probes", "probe_names", "probe_chunks", "entropy_records", "output_chunks", "removals"]
+TABLES += ["probes", "probe_names", "probe_chunks", "entropy_records", "output_chunks", "removals", "metrics", "policies"]
 SUPERBLOCK, BLOCKS, TENSORS, PARTS, SNAPSHOTS, COUNTS, STEPS, TAGS, PINS, SOURCES, IMAGES, PENDING = range(1, 13)
 PROBES, PROBE_NAMES, PROBE_CHUNKS, ENTROPY_RECORDS, OUTPUT_CHUNKS, REMOVALS = range(13, 19)
+METRICS, POLICIES = 19, 20
 
 
 def check_key(kind, key):
@@ -172,6 +174,11 @@ def check_key(kind, key):
         require(len(key) == 36, "not an id and a number")
     elif kind == REMOVALS:
         require(len(key) == 33 and key[0] in (PROBE_CHUNKS, OUTPUT_CHUNKS), "not a kind of chunks and an id")
+    elif kind == METRICS:
+        require(33 <= len(key) <= 132 and re.fullmatch(rb"[A-Za-z0-9_./-]+", key[32:]), "not an id and the name of a metric")
+    elif kind == POLICIES:
+        require(key == b"\0" or (1 <= len(key) <= 511 and 0 not in key), "not a run")
+        text(key)
     else:
         require(len(key) == (16 if kind == PENDING else 32), f"a key of {len(key)} bytes")
 
@@ -179,7 +186,7 @@ def check_key(kind, key):
 def shown_key(kind, key):
     if kind == STEPS and len(key) > 9:
         return printable(f"{key[:-9].decode(errors='replace')}@{int.from_bytes(key[-8:], 'big')}")
-    if kind in (SUPERBLOCK, TAGS, PROBE_NAMES):
+    if kind in (SUPERBLOCK, TAGS, PROBE_NAMES, POLICIES):
         return printable(key.decode(errors="replace"))
     if kind == COUNTS and len(key) == 33 and BLOCKS <= key[0] <= SNAPSHOTS:
         return f"{TABLES[key[0] - 1][:-1]} {key[1:].hex()}"
@@ -212,7 +219,8 @@ def sha256(data):
 # --- Superblock
 
 KNOWN_FEATURES = 0
-HAS_PROBES = 1  # of read_compatible
+HAS_PROBES, HAS_RETENTION = 1, 2  # of read_compatible
+QUARANTINED = 255  # codec of a count
 
 Superblock = namedtuple("Superblock", "version incompatible read_compatible identifier created depth_limit")
 
@@ -551,6 +559,29 @@ def check_outputs(record, found, probe):
 def removal(value):
     require(not value, "a removal with a value")
     return value
+
+
+def metric(value):
+    fields = Fields(value)
+    number = struct.unpack("<d", fields.raw(8))[0]
+    fields.end()
+    require(math.isfinite(number), "not a finite number")
+    return number
+
+
+RULES = {
+    "keep_last", "keep_every", "keep_tags", "keep_best", "keep_by_worth", "budget_bytes", "probe", "least_gap", "by_distance", "strong",
+    "least_age_seconds", "optimizer_keep", "includes_tagged",
+}  # fmt: skip
+
+
+def policy(value):
+    try:
+        rules = json.loads(value)
+    except ValueError:
+        raise Damaged("not JSON") from None
+    require(isinstance(rules, dict) and set(rules) <= RULES, "not a policy")
+    return rules
 
 
 # --- Element types
@@ -915,8 +946,12 @@ class Store:
             self.superblock = superblock(self.value(SUPERBLOCK, b"store"))
         except Damaged as error:
             raise Refused(str(error)) from None
-        self.last_kind = REMOVALS if self.superblock.read_compatible & HAS_PROBES else PENDING
-        self.tables |= {kind: self.table(kind) for kind in range(BLOCKS, self.last_kind + 1)}
+        kinds = list(range(BLOCKS, PENDING + 1))
+        if self.superblock.read_compatible & HAS_PROBES:
+            kinds += range(PROBES, REMOVALS + 1)
+        if self.superblock.read_compatible & HAS_RETENTION:
+            kinds += [METRICS, POLICIES]
+        self.tables |= {kind: self.table(kind) for kind in kinds}
         self.kept = {}  # raw blocks by id, the latest last
 
     def table(self, kind):
@@ -930,7 +965,7 @@ class Store:
         return table
 
     def keys(self, kind):
-        if kind > self.last_kind:
+        if kind not in self.tables:
             return []
         with self.transaction.cursor(self.tables[kind]) as cursor:
             return list(cursor.iternext(keys=True, values=False))
@@ -1149,6 +1184,7 @@ READ = {
     BLOCKS: packed_block, TENSORS: stored_tensor, PARTS: part, SNAPSHOTS: snapshot, COUNTS: count, STEPS: step, TAGS: tag,
     PINS: time, SOURCES: source, IMAGES: time, PENDING: pending, PROBES: probe_sums,
     PROBE_NAMES: tag, PROBE_CHUNKS: packed_block, ENTROPY_RECORDS: entropy_record, OUTPUT_CHUNKS: packed_block, REMOVALS: removal,
+    METRICS: metric, POLICIES: policy,
 }  # fmt: skip
 
 
@@ -1175,7 +1211,7 @@ def check(store):
 
     if store.keys(SUPERBLOCK) != [b"store"]:
         problems.append("superblock: has other records")
-    for kind in range(BLOCKS, REMOVALS + 1):
+    for kind in range(BLOCKS, POLICIES + 1):
         records[kind] = {}
         for key in store.keys(kind):
             record = attempt(store.read, kind, key)
@@ -1233,6 +1269,7 @@ def check(store):
                 problems.append(f"{TABLES[kind - 1]} {shown_key(kind, key)}: snapshot {named.hex()} is missing or damaged")
 
     problems += check_counts(records, unread)
+    problems += check_metrics(records)
     problems += check_probes(store, records, attempt)
     for id in records[IMAGES]:
         if id in snapshots and os.path.isdir(os.path.join(store.path, "images", id.hex())):
@@ -1252,6 +1289,10 @@ def bases_first(blocks):
             found[id] = True
             todo += above.get(id, ())
     return [*found, *(id for id in blocks if id not in found)]
+
+
+def check_metrics(records):
+    return [f"metrics {key.hex()}: there is no such snapshot" for key in records[METRICS] if key[:32] not in records[SNAPSHOTS]]
 
 
 def check_counts(records, unread):
@@ -1282,6 +1323,9 @@ def check_counts(records, unread):
             if count is None:
                 if COUNTS not in unread:
                     problems.append(f"{where}: the {name} has no count")
+                continue
+            if record is None and kind == BLOCKS and count.codec == QUARANTINED:
+                problems.append(f"{where}: quarantined: it was damaged, and no copy of it was found")
                 continue
             if record is None:
                 if kind not in unread:
