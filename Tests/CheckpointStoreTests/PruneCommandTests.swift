@@ -66,6 +66,9 @@ import Testing
         #expect(try prune(fixture, "--saved", "-n", "--json").status == 0)
         #expect(try prune(fixture, "--forget").status == 0)
         #expect(try fixture.store.policies().isEmpty)
+        // Before there is such a run.
+        #expect(try prune(fixture, "--run", "later", "--keep-last", "1", "--save").status == 0)
+        #expect(try prune(fixture, "--run", "later", "--forget").status == 0)
         // One that cannot be applied keeps nothing out.
         #expect(try prune(fixture, "--keep-last", "1", "--run", "r", "--save", "--json").status == 0)
         var broken = RetentionPolicy()

@@ -52,7 +52,9 @@ struct Prune: ParsableCommand {
         let pruner = Pruner(store: store, limits: limits, rebases: !leavesBases, isDryRun: dryRun, isJSON: options.json)
         if saved { return try applySaved(store, pruner) }
         let policy = try rules.policy()
-        let outcome = try pruner.prune(policy, runs.isEmpty ? nil : runs)
+        // A policy may be there before its run.
+        let known = save ? Set(try store.history().map(\.run)) : Set(runs)
+        let outcome = try pruner.prune(policy, runs.isEmpty ? nil : runs.filter(known.contains))
         // Only once it has proved to be one that can be applied.
         if save {
             for run in runs.isEmpty ? [nil] : runs.map({ Optional($0) }) { try store.savePolicy(policy, for: run) }
