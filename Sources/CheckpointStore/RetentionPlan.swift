@@ -193,7 +193,7 @@ private struct RetentionPlanner {
         var space = try SnapshotSpace(open.map { rows[$0].entry.id }, transaction, tables)
         let fixed = total - min(total, space.totalBytes)
         guard fixed <= budget else {
-            warnings.append("what stays in any case takes \(fixed) packed bytes, \(fixed - budget) over the budget")
+            warnings.append("what stays in any case takes \(fixed) packed bytes before re-basing, \(fixed - budget) over the budget")
             return
         }
         var kept: [String: [ContentID]] = [:]
