@@ -231,6 +231,13 @@ private struct BlockFamily {
     private let standing: [ContentID]
     private var members: [Member] = []
     private var raws: [ContentID: RawBytes] = [:]
+    /// Sizes that were estimated before: drafts ask for the same ones.
+    private var estimates: [Pairing: (dense: Int, delta: Int?)] = [:]
+
+    private struct Pairing: Hashable {
+        var block: ContentID
+        var bases: [[UInt8]]
+    }
 
     init(_ standing: [ContentID]) { self.standing = standing }
 
@@ -335,7 +342,7 @@ private struct BlockFamily {
             var best: (base: Member?, bytes: Int, depth: UInt8)?
             for base in candidates(for: member, going, renewed) {
                 let bases = try baseBlocks(base, renewed, transaction, tables, lane)
-                let expected = lane.coder.expectedBytes(bytes, element: member.element, bases: bases)
+                let expected = estimate(member, bytes, bases, lane)
                 if best == nil { best = (nil, expected.dense, 0) }
                 if let delta = expected.delta, delta < best!.bytes {
                     best = (base, delta + bases.count * PackedHeader.baseByteCount, bases[0].depth + 1)
@@ -349,6 +356,16 @@ private struct BlockFamily {
             guard draft.growth < limit + limit / 8 else { return nil }
         }
         return draft
+    }
+
+    private mutating func estimate(
+        _ member: Member, _ raw: UnsafeRawBufferPointer, _ bases: [BaseBlock], _ lane: CodecLane
+    ) -> (dense: Int, delta: Int?) {
+        let pairing = Pairing(block: member.id, bases: bases.map(\.id))
+        if let known = estimates[pairing] { return known }
+        let expected = lane.coder.expectedBytes(raw, element: member.element, bases: bases)
+        estimates[pairing] = expected
+        return expected
     }
 
     /// What `member` may be packed against: its nearest ancestor that stays, the block before it in the run that lies deep enough,
