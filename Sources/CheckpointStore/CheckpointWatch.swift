@@ -15,6 +15,8 @@ public final class CheckpointWatch {
 
     /// What a look has found.
     public struct Look: Sendable {
+        /// Why there is no checkpoint to look at: no directory, or none in it.
+        public var absence: String?
         /// Checkpoints that are not taken in yet, and why.
         public var waiting: [(path: String, reason: String)] = []
         /// Checkpoints that were refused; each is told once as long as it stays as it is.
@@ -64,15 +66,17 @@ public final class CheckpointWatch {
 
     private func sources(_ look: inout Look) throws -> [CheckpointSource] {
         guard FileSystem.status(directory) != nil else {
-            look.waiting.append((directory, "not there yet"))
+            look.absence = "not there yet"
             return []
         }
         do {
             let scan = try CheckpointScan.checkpoints(at: directory, asOne: false, leavingOut: store.path)
             if let refusal = scan.refusal { look.waiting.append((directory, "\(StoreError(refusal).reason)")) }
             return scan.finished
-        } catch let error as StoreError where error.code == .badInput || error.code == .incomplete {
-            // An empty directory, or one that changes while it is looked at.
+        } catch let error as StoreError where error.code == .badInput {
+            look.absence = error.reason
+            return []
+        } catch let error as StoreError where error.code == .incomplete {
             look.waiting.append((directory, error.reason))
             return []
         }

@@ -51,6 +51,12 @@ struct CountRecord: Equatable {
 
     /// The key of the count of `id`: its kind, then the id.
     static func key(_ kind: Kind, _ id: ContentID) -> [UInt8] { [kind.rawValue] + id.bytes }
+
+    /// The kind and id of a key; nil for an impossible one.
+    static func decodeKey(_ key: [UInt8]) -> (kind: Kind, id: ContentID)? {
+        guard let kind = key.first.flatMap(Kind.init(rawValue:)), let id = try? ContentID(Array(key.dropFirst())) else { return nil }
+        return (kind, id)
+    }
 }
 
 extension Transaction where Self: ~Copyable {

@@ -34,12 +34,13 @@ struct Pending {
         return (0..<16).map { _ in UInt8.random(in: 0...255, using: &generator) }
     }
 
-    /// Releases up to `budget` entries. A tensor whose last use goes leaves its blocks in the list, a block its bases.
+    /// Releases up to `budget` entries, taking them off it. A tensor whose last use goes leaves its blocks in the list, a block its bases.
     ///
     /// - Returns: what was deleted.
-    mutating func drain(_ transaction: borrowing WriteTransaction, _ tables: Tables, budget: Int) throws -> FreedBlocks {
+    mutating func drain(_ transaction: borrowing WriteTransaction, _ tables: Tables, budget: inout Int) throws -> FreedBlocks {
         var freed = FreedBlocks()
-        for _ in 0..<budget {
+        while budget > 0, !isEmpty {
+            budget -= 1
             if let block = blocks.popLast() {
                 guard let gone = try transaction.releaseBlock(tables, block) else { continue }
                 blocks += gone.bases
@@ -49,8 +50,6 @@ struct Pending {
                     throw StoreError(.damaged, "store: tensor \(tensor) is missing", hint: "run ckpt verify")
                 }
                 if try transaction.release(tables, .tensor, tensor) { blocks += record.blocks }
-            } else {
-                return freed
             }
         }
         return freed
@@ -120,16 +119,20 @@ extension Store {
         let isIdle = try read { transaction, tables in try transaction.count(tables[.pending]) == 0 }
         if isIdle { return try releaseRemovedSlice(max(1, budget / 16)) ? FreedBlocks() : nil }
         return try write { transaction, tables in
-            var first: (key: [UInt8], value: [UInt8])?
-            try transaction.records(tables, .pending) { key, value in
-                first = (key, value)
-                return false
+            var (freed, left) = (FreedBlocks(), budget)
+            while left > 0 {
+                var first: (key: [UInt8], value: [UInt8])?
+                try transaction.records(tables, .pending) { key, value in
+                    first = (key, value)
+                    return false
+                }
+                guard let first else { break }
+                var pending = try Pending(first.value)
+                // A long list is rewritten with each slice: longer slices for longer lists keep that linear.
+                left = max(left, pending.blocks.count / 16)
+                freed += try pending.drain(transaction, tables, budget: &left)
+                try pending.put(transaction, tables, key: first.key)
             }
-            guard let first else { return FreedBlocks() }
-            var pending = try Pending(first.value)
-            // A long list is rewritten with each slice: longer slices for longer lists keep that linear.
-            let freed = try pending.drain(transaction, tables, budget: max(budget, pending.blocks.count / 16))
-            try pending.put(transaction, tables, key: first.key)
             return freed
         }
     }

@@ -95,9 +95,11 @@ struct Rebasing {
 
     /// Looks at all blocks of the windows' snapshots and packs anew what is worth it, slice by slice. Under the store lock only.
     ///
-    /// - Parameter progress: called with raw bytes looked at and their sum.
-    func perform(_ windows: [Window], progress: (ByteProgress) -> Void = { _ in }) throws -> RebasingResult {
-        try visit(windows, progress: progress, uses: { block, transaction, tables in
+    /// - Parameters:
+    ///   - result: what was done is added to it, also when an error ends it.
+    ///   - progress: called with raw bytes looked at and their sum.
+    func perform(_ windows: [Window], into result: inout RebasingResult, progress: (ByteProgress) -> Void = { _ in }) throws {
+        try visit(windows, into: &result, progress: progress, uses: { block, transaction, tables in
             try transaction.count(tables, .block, block)?.count ?? 0
         }) { found in
             var result = RebasingResult()
@@ -116,18 +118,19 @@ struct Rebasing {
     func forecast(
         _ windows: [Window], _ forecast: RemovalForecast, progress: (ByteProgress) -> Void = { _ in }
     ) throws -> RebasingResult {
-        try visit(windows, isForecast: true, progress: progress, uses: { block, transaction, tables in
+        var result = RebasingResult()
+        try visit(windows, isForecast: true, into: &result, progress: progress, uses: { block, transaction, tables in
             try forecast.uses(of: block, transaction, tables)
         }) { found in found.reduce(into: RebasingResult()) { $0 += $1.expected } }
+        return result
     }
 
     private func visit(
-        _ windows: [Window], isForecast: Bool = false, progress: (ByteProgress) -> Void,
+        _ windows: [Window], isForecast: Bool = false, into result: inout RebasingResult, progress: (ByteProgress) -> Void,
         uses: @escaping (ContentID, borrowing ReadTransaction, Tables) throws -> UInt64,
         finish: ([RebasedPlace]) throws -> RebasingResult
-    ) throws -> RebasingResult {
-        var result = RebasingResult()
-        guard !windows.isEmpty else { return result }
+    ) throws {
+        guard !windows.isEmpty else { return }
         let lanes = try Lanes { try CodecLane() }
         let generation = try store.currentGeneration()
         var meter = ByteProgress(doneBytes: 0, totalBytes: try windows.reduce(0) { try $0 + rawBytes($1) })
@@ -158,7 +161,6 @@ struct Rebasing {
             }
         }
         try flush()
-        return result
     }
 
     /// The blocks that stand in one place of a tensor, in the snapshots of a window.

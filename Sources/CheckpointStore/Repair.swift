@@ -24,7 +24,7 @@ extension Store {
     /// Holds the store lock. Stopped anywhere, what was mended is mended.
     /// - Parameter originals: checkpoint directories or files, or directories that hold them.
     /// - Throws: `.damaged` when the pages of the data file are damaged: nothing may be written to such a file.
-    /// - Complexity: O(bytes), three times over; memory: 150 bytes for each block.
+    /// - Complexity: O(bytes), three times over; memory: 12 bytes for each block, and the raw bytes of the blocks that one is packed against.
     public static func repair(
         _ path: String, from originals: [String] = [], lockTimeout: Double = 30, monitor: Monitor = Monitor(),
         progress: @escaping (ByteProgress) -> Void = { _ in }
@@ -102,8 +102,8 @@ private struct Repair {
         var storage: Int?
     }
 
-    /// The places of tensors, of each snapshot that stands somewhere.
-    private func places(_ verifier: Verifier) throws -> [ContentID: [Place]] {
+    /// The places of some tensors, in each snapshot that stands somewhere.
+    private func places(of wanted: Set<ContentID>, _ verifier: Verifier) throws -> [ContentID: [Place]] {
         var sources: [ContentID: [String]] = [:]
         for entry in try store.history() { sources[entry.id, default: []].append(entry.source) }
         var places: [ContentID: [Place]] = [:]
@@ -111,13 +111,13 @@ private struct Repair {
             for (id, paths) in sources {
                 guard let record = try? transaction.snapshotRecord(tables, id) else { continue }
                 for part in record.here {
-                    for file in verifier.parts[part.id]?.files ?? [] {
-                        for (index, storage) in file.storages.enumerated() {
+                    for file in try verifier.soundPart(part.id, transaction, tables)?.files ?? [] {
+                        for (index, storage) in file.storages.enumerated() where wanted.contains(storage.tensor) {
                             places[storage.tensor, default: []].append(
                                 Place(
                                     snapshot: id, sources: paths, file: file, ranges: [storage.offset..<(storage.offset + storage.length)], storage: index))
                         }
-                        if let skeleton = file.skeleton {
+                        if let skeleton = file.skeleton, wanted.contains(skeleton) {
                             places[skeleton, default: []].append(
                                 Place(snapshot: id, sources: paths, file: file, ranges: file.skeletonRanges, storage: nil))
                         }
@@ -164,15 +164,14 @@ private struct Repair {
 
     /// Makes the block lists of damaged tensors anew from files that hold their bytes.
     private mutating func recoverTensors(_ verifier: Verifier) throws {
-        let used = verifier.uses[.tensor] ?? [:]
-        let damaged = verifier.damaged.keys.filter { used[$0] != nil }
+        let damaged = Set(verifier.damaged.keys.filter { verifier.uses(of: .tensor, $0) > 0 })
         guard !damaged.isEmpty else { return }
-        let places = try places(verifier)
+        let places = try places(of: damaged, verifier)
         for id in damaged.sorted() {
             guard let (record, source) = try rebuilt(id, places[id] ?? []) else { continue }
             try store.write { transaction, tables in
                 try transaction.putRecord(tables, .tensor, id.bytes, record.encoded())
-                try transaction.putCount(tables, .tensor, id, CountRecord(count: used[id] ?? 1))
+                try transaction.putCount(tables, .tensor, id, CountRecord(count: verifier.uses(of: .tensor, id)))
             }
             result.recovered.append(("tensor \(id)", source))
         }
@@ -206,14 +205,14 @@ private struct Repair {
     // MARK: Blocks
 
     private mutating func recoverBlocks(_ verifier: Verifier) throws {
-        let used = verifier.uses[.block] ?? [:]
-        let damaged = Set(verifier.damaged.keys.filter { used[$0] != nil })
+        let damaged = Set(verifier.damaged.keys.filter { verifier.uses(of: .block, $0) > 0 })
         guard !damaged.isEmpty else { return }
-        let places = try places(verifier)
+        let tensors = try store.read { transaction, tables in try verifier.tensorsWithDamagedBlocks(transaction, tables) }
+        let places = try places(of: Set(tensors.keys), verifier)
         var left: [ContentID] = []
         // Where each stands.
         var standing: [ContentID: [(place: Place, element: DType, range: Range<UInt64>)]] = [:]
-        for (tensor, record) in verifier.tensors {
+        for (tensor, record) in tensors {
             for (index, block) in record.blocks.enumerated() where damaged.contains(block) {
                 for place in places[tensor] ?? [] { standing[block, default: []].append((place, record.dtype, record.grid.range(index))) }
             }
@@ -224,7 +223,7 @@ private struct Repair {
         // First what is damaged itself: what hangs on it may be readable then.
         for id in damaged.filter({ !isCaused($0) }).sorted() + damaged.filter(isCaused).sorted() {
             try monitor.checkCancelled()
-            let uses = used[id] ?? 1
+            let uses = verifier.uses(of: .block, id)
             if try keepReadable(id, uses: uses, lane) { continue }
             if try recover(id, standing[id] ?? [], uses: uses, inferred[id], lane) { continue }
             left.append(id)
@@ -233,9 +232,9 @@ private struct Repair {
         var before = left.count + 1
         while left.count < before {
             before = left.count
-            left = try left.filter { id in try !keepReadable(id, uses: used[id] ?? 1, lane) }
+            left = try left.filter { id in try !keepReadable(id, uses: verifier.uses(of: .block, id), lane) }
         }
-        for id in left { try quarantine(id, rawBytes: standing[id]?.first.map { $0.range.count }, uses: used[id] ?? 1) }
+        for id in left { try quarantine(id, rawBytes: standing[id]?.first.map { $0.range.count }, uses: verifier.uses(of: .block, id)) }
     }
 
     /// What blocks were packed against, as those that are packed against them in turn say.

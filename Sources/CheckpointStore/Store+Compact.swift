@@ -20,7 +20,7 @@ extension Store {
     /// Readers go on in the old one. Killed or failed at any moment, the store is as it was.
     ///
     /// - Throws: `.damaged` naming what is damaged, `.diskFull`, `.locked`, `.interrupted`.
-    /// - Complexity: O(bytes kept), and as much space on the disk meanwhile; memory: 150 bytes for each block.
+    /// - Complexity: O(bytes kept), and as much space on the disk meanwhile; memory: 12 bytes for each block, 28 for each tensor.
     @discardableResult
     public func compact(
         monitor: Monitor = Monitor(), progress: @escaping (ByteProgress) -> Void = { _ in }

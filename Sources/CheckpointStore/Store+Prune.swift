@@ -87,19 +87,31 @@ extension Store {
         if rebases {
             let gone = Set(dropped.map { "\($0.run)@\($0.step)" })
             let windows = Rebasing.windows(history, gone: gone, depthLimit: depthLimit)
-            do {
-                result.rebasing = try Rebasing(store: self, monitor: monitor).perform(windows) { bytes in
+            func rebase() throws {
+                try Rebasing(store: self, monitor: monitor).perform(windows, into: &result.rebasing) { bytes in
                     progress(PruneProgress(phase: .rebasing, bytes: bytes))
                 }
+            }
+            do {
+                try rebase()
             } catch let error as LMDBError where error.isDiskFull {
-                // It makes room in the end, but needs some first: what hangs on hidden blocks stays as it is.
+                // It makes room in the end, but needs some first: that of what has gone so far.
+                let space = try returnSpace()
+                result.returnedBytes += space.returnedBytes
+                (result.rebasing.hiddenBlocks, result.rebasing.hiddenBytes) = (0, 0)
+                do {
+                    try rebase()
+                } catch let error as LMDBError where error.isDiskFull {
+                    // What hangs on hidden blocks stays as it is.
+                }
             }
             result.freedBlocks += result.rebasing.freedBlocks
             result.freedBytes += result.rebasing.savedBytes
         }
         try removeStrayImages()
         let space = try returnSpace()
-        (result.reusableBytes, result.returnedBytes) = (space.reusableBytes, space.returnedBytes)
+        result.reusableBytes = space.reusableBytes
+        result.returnedBytes += space.returnedBytes
         return result
     }
 

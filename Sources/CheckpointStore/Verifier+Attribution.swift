@@ -5,7 +5,7 @@ extension Verifier {
     func attribute(_ transaction: borrowing ReadTransaction, _ tables: Tables) throws {
         guard !damaged.isEmpty else { return }
         var problems: [ContentID: StoreProblem] = damaged.mapValues { StoreProblem($0) }
-        let damagedTensors = tensors.mapValues { record in record.blocks.filter { damaged[$0] != nil } }
+        let damagedTensors = try tensorsWithDamagedBlocks(transaction, tables).mapValues { record in record.blocks.filter { damaged[$0] != nil } }
         try forEach(.step, transaction, tables) { key, value in
             let (run, step) = try StepKey.decode(key)
             let id = try StepRecord(value).snapshot
@@ -16,7 +16,7 @@ extension Verifier {
             var harm: [ContentID: [String]] = [:]
             for entry in record.manifest.parts {
                 if damaged[entry.id] != nil { harm[entry.id, default: []] += [] }
-                for file in parts[entry.id]?.files ?? [] {
+                for file in try soundPart(entry.id, transaction, tables)?.files ?? [] {
                     for (index, storage) in file.storages.enumerated() {
                         let bad = damagedTensors[storage.tensor] ?? []
                         let causes = damaged[storage.tensor] != nil ? [storage.tensor] : Array(Set(bad))
@@ -36,5 +36,17 @@ extension Verifier {
             }
         }
         self.problems += problems.sorted { $0.key < $1.key }.map(\.value)
+    }
+
+    /// Those that a damaged block is in. O(blocks).
+    func tensorsWithDamagedBlocks(_ transaction: borrowing ReadTransaction, _ tables: Tables) throws -> [ContentID: TensorRecord] {
+        var found: [ContentID: TensorRecord] = [:]
+        try forEach(.tensor, transaction, tables) { key, value in
+            let id = try ContentID(key)
+            guard damaged[id] == nil else { return }
+            let record = try TensorRecord(value, what: "tensor \(id)")
+            if record.blocks.contains(where: { damaged[$0] != nil }) { found[id] = record }
+        }
+        return found
     }
 }

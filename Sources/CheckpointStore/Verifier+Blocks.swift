@@ -5,36 +5,40 @@ internal import Synchronization
 extension Verifier {
     /// Checks every block's checksum; in depth, decodes and hashes it.
     func checkBlocks(_ generation: Generation) throws -> (Int, UInt64) {
-        var ids: [ContentID] = []
         let outer = try generation.environment.beginRead()
-        var total: UInt64 = 0
-        try outer.scan(generation.tables[.block]) { key, record in
-            if key.byteCount == ContentID.byteCount { ids.append(key.withUnsafeBytes { ContentID($0) }) }
-            total += UInt64(record.byteCount)
-            return true
-        }
         let lanes = try Lanes { try CodecLane() }
         let found = Mutex<[(ContentID, String)]>([])
         let rawBytes = Mutex<UInt64>(0)
         let batch = 512
-        var doneBytes: UInt64 = 0
-        for start in stride(from: 0, to: ids.count, by: batch) {
+        var (blocks, doneBytes) = (0, UInt64(0))
+        // The key that the next batch begins with: no key is less than the first one here.
+        var next: [UInt8]? = [0]
+        while let start = next {
             try monitor.checkCancelled()
-            let part = ids[start..<min(start + batch, ids.count)]
+            var part: [ContentID] = []
+            next = nil
+            try outer.scan(generation.tables[.block], from: start) { key, _ in
+                guard part.count < batch else {
+                    next = key.withUnsafeBytes { Array($0) }
+                    return false
+                }
+                if key.byteCount == ContentID.byteCount { part.append(key.withUnsafeBytes { ContentID($0) }) }
+                return true
+            }
+            let (ids, depth) = (part, depth)
             let packedBytes = Mutex<UInt64>(0)
-            let depth = depth
             try lanes.run { lane, next in
                 let transaction = try generation.environment.beginRead()
-                while let index = next(part.count) {
-                    let id = part[part.startIndex + index]
-                    let (problem, raw, packed) = try Verifier.check(id, transaction, generation.tables, lane, depth)
-                    if let problem { found.withLock { $0.append((id, problem)) } }
+                while let index = next(ids.count) {
+                    let (problem, raw, packed) = try Verifier.check(ids[index], transaction, generation.tables, lane, depth)
+                    if let problem { found.withLock { $0.append((ids[index], problem)) } }
                     rawBytes.withLock { $0 += raw }
                     packedBytes.withLock { $0 += packed }
                 }
             }
+            blocks += ids.count
             doneBytes += packedBytes.withLock { $0 }
-            progress(ByteProgress(doneBytes: doneBytes, totalBytes: total))
+            progress(ByteProgress(doneBytes: doneBytes, totalBytes: blockBytes))
         }
         for (id, problem) in found.withLock({ $0 }) { damaged[id] = problem }
         // What is packed against a damaged block is harmed by it: tell the cause from what follows.
@@ -42,7 +46,7 @@ extension Verifier {
             guard let base = try? outer.bases(generation.tables, of: id).first(where: { damaged[$0] != nil }) else { continue }
             damaged[id] = "block \(id) is packed against block \(base), which is damaged"
         }
-        return (ids.count, rawBytes.withLock { $0 })
+        return (blocks, rawBytes.withLock { $0 })
     }
 
     private static func check(

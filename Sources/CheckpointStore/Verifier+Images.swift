@@ -16,8 +16,8 @@ extension Verifier {
                 let record = try? SnapshotRecord(bytes, what: "snapshot \(id)")
             else { continue }
             for entry in record.here {
-                for file in parts[entry.id]?.files ?? [] {
-                    guard let problem = try checkImage(file, of: id) else { continue }
+                for file in try soundPart(entry.id, transaction, tables)?.files ?? [] {
+                    guard let problem = try checkImage(file, of: id, transaction, tables) else { continue }
                     // One that was dropped while it was being read is no damage.
                     let isStillThere = try store.read { transaction, tables in try transaction.contains(tables[.image], id.bytes) }
                     if isStillThere { damagedImages.insert(id) }
@@ -29,7 +29,9 @@ extension Verifier {
     }
 
     /// What is wrong with a file of an image.
-    private func checkImage(_ file: PartManifest.File, of id: ContentID) throws -> String? {
+    private func checkImage(
+        _ file: PartManifest.File, of id: ContentID, _ transaction: borrowing ReadTransaction, _ tables: Tables
+    ) throws -> String? {
         let path = ImageWriter.path(store.path, id) + "/" + file.path
         let hint = "remove the directory images/\(id): ckpt path makes it anew"
         guard let status = FileSystem.status(path) else { return "images/\(id.short): \(file.path) is missing (hint: \(hint))" }
@@ -44,7 +46,7 @@ extension Verifier {
             let lanes = try Lanes { try CodecLane() }
             let firstBad = Mutex<UInt64?>(nil)
             for (tensor, ranges) in tensors {
-                guard let record = self.tensors[tensor] else { continue }
+                guard damaged[tensor] == nil, let record = try Verifier.optional({ try transaction.tensorRecord(tables, tensor) }) else { continue }
                 try lanes.forEach(record.blocks.count) { lane, index in
                     let pieces = Ranges.slice(ranges, record.grid.range(index))
                     var filled = 0

@@ -12,10 +12,11 @@ final class Verifier {
 
     /// What is wrong with a block, tensor or part, to be told with the snapshots it harms.
     var damaged: [ContentID: String] = [:]
-    /// Uses found by following the records down, to compare with the counts.
-    private(set) var uses: [Kind: [ContentID: UInt64]] = [:]
-    var tensors: [ContentID: TensorRecord] = [:]
-    var parts: [ContentID: PartManifest] = [:]
+    /// Uses found by following the records down.
+    private var tallies = Verifier.counted.map { _ in UseTally() }
+    /// Bytes of each tensor, in the order of their ids; those of a damaged one are not known.
+    private var tensorNumbers = IDNumbers()
+    private var tensorBytes: [UInt64] = []
     var problems: [StoreProblem] = []
     /// Snapshots whose images are not what their blocks say.
     var damagedImages: Set<ContentID> = []
@@ -24,8 +25,11 @@ final class Verifier {
     private var notes: [String] = []
     private var reported: Set<String> = []
     private var depthLimit: UInt8 = 0
-    /// Raw bytes of each block, as its count says.
-    private var rawSizes: [ContentID: UInt32] = [:]
+    /// Bytes of all block records.
+    private(set) var blockBytes: UInt64 = 0
+
+    /// The kinds whose uses are counted.
+    private static let counted = [Kind.block, .tensor, .part, .snapshot]
 
     init(
         store: Store, generation: Generation, depth: VerifyDepth, monitor: Monitor,
@@ -42,8 +46,9 @@ final class Verifier {
         let transaction = try generation.environment.beginRead()
         let tables = generation.tables
         depthLimit = try Superblock.read(transaction, tables).depthLimit
-        try loadTensors(transaction, tables)
-        try loadParts(transaction, tables)
+        try readCounts(transaction, tables)
+        try followTensors(transaction, tables)
+        try followParts(transaction, tables)
         try followBases(transaction, tables)
         report.snapshots = try followSnapshots(transaction, tables)
         report.pending = try followPending(transaction, tables)
@@ -59,8 +64,26 @@ final class Verifier {
         report.notes += notes
     }
 
-    func use(_ kind: Kind, _ id: ContentID, by count: UInt64 = 1) {
-        uses[kind, default: [:]][id, default: 0] += count
+    /// Notes one use. Returns the count of what is used; nil where there is none.
+    @discardableResult
+    private func use(_ kind: Kind, _ id: ContentID, _ transaction: borrowing ReadTransaction, _ tables: Tables) throws -> CountRecord? {
+        let count = try Verifier.optional { try transaction.count(tables, kind, id) }
+        // A damaged one is reported by itself.
+        let isCounted = try count != nil || transaction.contains(tables[.count], CountRecord.key(kind, id))
+        tallies[Verifier.counted.firstIndex(of: kind)!].add(id, isCounted: isCounted)
+        return count
+    }
+
+    /// Uses that were found of an object.
+    func uses(of kind: Kind, _ id: ContentID) -> UInt64 { tallies[Verifier.counted.firstIndex(of: kind)!].uses(of: id) }
+
+    /// What `read` reads, or nil where that is missing or damaged.
+    static func optional<T>(_ read: () throws -> T?) throws -> T? {
+        do {
+            return try read()
+        } catch let error as StoreError where error.code == .damaged {
+            return nil
+        }
     }
 
     /// Notes a problem, once: steps are visited twice.
@@ -101,27 +124,51 @@ final class Verifier {
         }
     }
 
-    private func loadTensors(_ transaction: borrowing ReadTransaction, _ tables: Tables) throws {
+    /// Gives numbers to all that is counted, and finds counts of what is not there.
+    private func readCounts(_ transaction: borrowing ReadTransaction, _ tables: Tables) throws {
+        tallies = try Verifier.counted.map { kind in UseTally(capacity: try transaction.count(tables[kind])) }
+        try forEach(.count, transaction, tables) { key, value in
+            guard let (kind, id) = CountRecord.decodeKey(key), let index = Verifier.counted.firstIndex(of: kind) else {
+                return report("count with an impossible key")
+            }
+            tallies[index].append(id)
+            let record = try CountRecord(value)
+            if kind != .block, record != CountRecord(count: record.count) { report("\(kind) \(id): its count has a block's fields") }
+            if kind == .block, record.isQuarantined {
+                damaged[id] = "block \(id) is quarantined: it was damaged, and no copy of it was found"
+            } else if try !transaction.contains(tables[kind], id.bytes) {
+                damaged[id] = "\(kind) \(id) is missing"
+            }
+        }
+    }
+
+    private func followTensors(_ transaction: borrowing ReadTransaction, _ tables: Tables) throws {
         try forEach(.tensor, transaction, tables) { key, value in
             guard let id = try? ContentID(key) else { return report("tensor key of \(key.count) bytes") }
             guard ContentID.hash(of: value) == id, let record = try? TensorRecord(value, what: "tensor \(id)") else {
                 damaged[id] = "tensor \(id) does not match its id"
                 return
             }
-            tensors[id] = record
-            for block in record.blocks { use(.block, block) }
+            let grid = record.grid
+            tensorNumbers.append(id)
+            tensorBytes.append(grid.byteCount)
+            for (index, block) in record.blocks.enumerated() {
+                let count = try use(.block, block, transaction, tables)
+                guard let count, Int(count.rawBytes) != grid.range(index).count else { continue }
+                damaged[block] = damaged[block]
+                    ?? "block \(block) has \(count.rawBytes) bytes where tensor \(id) needs \(grid.range(index).count)"
+            }
         }
     }
 
-    private func loadParts(_ transaction: borrowing ReadTransaction, _ tables: Tables) throws {
+    private func followParts(_ transaction: borrowing ReadTransaction, _ tables: Tables) throws {
         try forEach(.part, transaction, tables) { key, value in
             guard let id = try? ContentID(key) else { return report("part key of \(key.count) bytes") }
             guard ContentID.hash(of: value) == id, let part = try? PartManifest(value, what: "part \(id)") else {
                 damaged[id] = "part \(id) does not match its id"
                 return
             }
-            parts[id] = part
-            for tensor in part.uses { use(.tensor, tensor) }
+            for tensor in part.uses { try use(.tensor, tensor, transaction, tables) }
             for file in part.files { checkSizes(of: file, in: id) }
         }
     }
@@ -131,8 +178,8 @@ final class Verifier {
         let skeletonBytes = file.skeletonRanges.reduce(0) { $0 + UInt64($1.count) }
         let pieces = file.storages.map { ($0.tensor, $0.length) } + (file.skeleton.map { [($0, skeletonBytes)] } ?? [])
         for (tensor, count) in pieces {
-            if let record = tensors[tensor], record.grid.byteCount != count {
-                report("part \(part): \(file.path) gives tensor \(tensor) \(count) bytes; it has \(record.grid.byteCount)")
+            if let number = tensorNumbers.number(of: tensor), tensorBytes[number] != count {
+                report("part \(part): \(file.path) gives tensor \(tensor) \(count) bytes; it has \(tensorBytes[number])")
             }
         }
     }
@@ -146,11 +193,13 @@ final class Verifier {
                 ContentID.hash(of: record.manifest.encoded()) == id
             else { return report("snapshot \(id) does not match its id") }
             let here = record.here
+            var found: [PartManifest] = []
             for part in here {
-                use(.part, part.id)
-                if let kind = parts[part.id]?.kind, kind != part.kind { report("snapshot \(id) takes \(kind) for \(part.kind)") }
+                try use(.part, part.id, transaction, tables)
+                guard let manifest = try soundPart(part.id, transaction, tables) else { continue }
+                if manifest.kind != part.kind { report("snapshot \(id) takes \(manifest.kind) for \(part.kind)") }
+                found.append(manifest)
             }
-            let found = here.compactMap { parts[$0.id] }
             let sums = SnapshotRecord(manifest: record.manifest, parts: found)
             if record.dropped.isEmpty, found.count == here.count, sums != record {
                 report("snapshot \(id): its sums of files, tensors or bytes are not those of its parts")
@@ -159,7 +208,7 @@ final class Verifier {
         try forEach(.step, transaction, tables) { key, value in
             let (run, step) = try StepKey.decode(key)
             let record = try StepRecord(value)
-            use(.snapshot, record.snapshot)
+            try use(.snapshot, record.snapshot, transaction, tables)
             if try !transaction.contains(tables[.snapshot], record.snapshot.bytes) {
                 report("\(run)@\(step): snapshot \(record.snapshot) is missing")
             }
@@ -167,9 +216,16 @@ final class Verifier {
         return count
     }
 
+    /// A part that is there and whole.
+    func soundPart(_ id: ContentID, _ transaction: borrowing ReadTransaction, _ tables: Tables) throws -> PartManifest? {
+        guard damaged[id] == nil else { return nil }
+        return try Verifier.optional { try transaction.partManifest(tables, id) }
+    }
+
     /// A base is used by each block packed against it, and lies at a lower depth.
     private func followBases(_ transaction: borrowing ReadTransaction, _ tables: Tables) throws {
         try transaction.scan(tables[.block]) { key, record in
+            blockBytes += UInt64(record.byteCount)
             guard let id = try? ContentID(key.withUnsafeBytes { Array($0) }) else { return true }
             try record.withUnsafeBytes { record in
                 guard let packed = try? Checksum.unchecked(record, .block, key: id.bytes), let header = try? PackedHeader(packed),
@@ -177,9 +233,7 @@ final class Verifier {
                 else { return }
                 if header.depth > depthLimit { report("block \(id) lies at depth \(header.depth), past the limit of \(depthLimit)") }
                 for base in bases.map({ ContentID($0) }) {
-                    use(.block, base)
-                    let depth = try transaction.count(tables, .block, base)?.depth
-                    if let depth, depth >= header.depth { report("block \(id) is packed against \(base), which lies no lower") }
+                    if let depth = try use(.block, base, transaction, tables)?.depth, depth >= header.depth { report("block \(id) is packed against \(base), which lies no lower") }
                 }
             }
             return true
@@ -192,8 +246,8 @@ final class Verifier {
             let pending = try Pending(value)
             count += 1
             if key.count != 16 || pending.isEmpty { report("pending \(Hex.string(key)): impossible key or nothing in it") }
-            for tensor in pending.tensors { use(.tensor, tensor) }
-            for block in pending.blocks { use(.block, block) }
+            for tensor in pending.tensors { try use(.tensor, tensor, transaction, tables) }
+            for block in pending.blocks { try use(.block, block, transaction, tables) }
         }
         return count
     }
@@ -255,47 +309,22 @@ final class Verifier {
     }
 
     private func checkCounts(_ transaction: borrowing ReadTransaction, _ tables: Tables) throws {
-        var seen: [Kind: Set<ContentID>] = [:]
         try forEach(.count, transaction, tables) { key, value in
-            guard key.count == 1 + ContentID.byteCount, let kind = Kind(rawValue: key[0]),
-                [.block, .tensor, .part, .snapshot].contains(kind)
-            else {
-                return report("count with an impossible key")
-            }
-            let id = try ContentID(Array(key.dropFirst()))
-            seen[kind, default: []].insert(id)
-            let expected = uses[kind]?[id] ?? 0
-            let record = try CountRecord(value)
-            if record.count != expected {
-                wrongCounts.append((kind, id, expected))
-                report("\(kind) \(id) is counted \(record.count) times, but used \(expected) times")
-            }
-            if kind == .block { rawSizes[id] = record.rawBytes }
-            else if record != CountRecord(count: record.count) { report("\(kind) \(id): its count has a block's fields") }
-            if kind == .block, record.isQuarantined {
-                damaged[id] = "block \(id) is quarantined: it was damaged, and no copy of it was found"
-            } else if try !transaction.contains(tables[kind], id.bytes) {
-                damaged[id] = "\(kind) \(id) is missing"
-            }
+            guard let (kind, id) = CountRecord.decodeKey(key), Verifier.counted.contains(kind) else { return }
+            let (record, found) = (try CountRecord(value), uses(of: kind, id))
+            guard record.count != found else { return }
+            wrongCounts.append((kind, id, found))
+            report("\(kind) \(id) is counted \(record.count) times, but used \(found) times")
         }
-        for (kind, ids) in uses {
-            for id in ids.keys where seen[kind]?.contains(id) != true {
-                damaged[id] = damaged[id] ?? "\(kind) \(id) is used, but not stored"
-            }
+        for (kind, tally) in zip(Verifier.counted, tallies) {
+            for id in tally.uncounted.keys { damaged[id] = damaged[id] ?? "\(kind) \(id) is used, but not stored" }
         }
-        for kind in [Kind.block, .tensor, .part, .snapshot] {
+        for kind in Verifier.counted {
             try transaction.scan(tables[kind]) { key, _ in
                 let key = key.withUnsafeBytes { Array($0) }
-                if let id = try? ContentID(key), seen[kind]?.contains(id) == true { return true }
+                if let id = try? ContentID(key), try transaction.contains(tables[.count], CountRecord.key(kind, id)) { return true }
                 report("\(kind) \(Hex.string(key)) has no count")
                 return true
-            }
-        }
-        for (id, record) in tensors {
-            let grid = record.grid
-            for (index, block) in record.blocks.enumerated() {
-                guard let size = rawSizes[block], Int(size) != grid.range(index).count else { continue }
-                damaged[block] = damaged[block] ?? "block \(block) has \(size) bytes where tensor \(id) needs \(grid.range(index).count)"
             }
         }
     }

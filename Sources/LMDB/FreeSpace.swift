@@ -24,10 +24,12 @@ extension Environment {
     /// page is whole, and was so before the oldest reader began, in whatever process: nobody ever reads it before it is written anew.
     /// The corresponding C functions are `mdb_reader_list` and `fallocate` with `FALLOC_FL_PUNCH_HOLE`.
     ///
-    /// - Parameter leastRun: shorter runs are left for LMDB to use again.
+    /// Runs of 256 KiB and more are given back: shorter holes scatter the file on the disk for little. While what is left free is more than a
+    /// quarter of what is in use, shorter ones follow, down to 16 KiB.
+    ///
     /// - Returns: zero returned on a file system without holes.
     /// - Complexity: O(free pages), one bit of memory for each page of the file.
-    public func returnFreeSpace(leastRun: UInt64 = 256 << 10) throws(LMDBError) -> FreeSpace {
+    public func returnFreeSpace() throws(LMDBError) -> FreeSpace {
         let writer = try beginWrite()
         // Whoever begins to read from here on reads the last commit.
         let reader = try beginRead()
@@ -36,16 +38,25 @@ extension Environment {
         let before = try allocatedBytes()
         let pages = try freePages(reader, freedBy: freed)
         let pageSize = UInt64(pages.pageSize)
-        var runs = pages.runs(atLeast: max(1, leastRun / pageSize))
-        while let run = runs.next() {
-            guard try punch(run.lowerBound * pageSize, UInt64(run.count) * pageSize) else { break }
+        let used = UInt64(pages.pageCount - pages.freeCount) * pageSize
+        var longer = UInt64.max
+        search: for least in Environment.leastRuns {
+            var runs = pages.runs(atLeast: max(1, least / pageSize))
+            while let run = runs.next() {
+                let count = UInt64(run.count) * pageSize
+                guard count < longer else { continue }
+                guard try punch(run.lowerBound * pageSize, count) else { break search }
+            }
+            longer = least
+            if try allocatedBytes().subtractingSaturating(used) <= used / 4 { break }
         }
         let after = try allocatedBytes()
         writer.abort()
-        let used = UInt64(pages.pageCount - pages.freeCount) * pageSize
         return FreeSpace(
             reusableBytes: after.subtractingSaturating(used), returnedBytes: before.subtractingSaturating(after))
     }
+
+    private static let leastRuns: [UInt64] = [256 << 10, 64 << 10, 16 << 10]
 
     /// The commit that the oldest reader sees, in whatever process; nil when nobody reads.
     private func oldestReader() throws(LMDBError) -> UInt64? {

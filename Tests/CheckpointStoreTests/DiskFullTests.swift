@@ -128,6 +128,44 @@ import Testing
         #expect(after.problems.isEmpty && after.pending == 0)
     }
 
+    /// Not a byte is left: prune makes room, and gives it back.
+    @Test func pruneOnAFullDisk() throws {
+        guard let disk = try SmallDisk(megabytes: 24) else { return }
+        let store = disk.directory.path + "/store"
+        try Store.create(at: store)
+        let sources = try TemporaryDirectory()
+        var training = FineTune(tensors: 12)
+        var originals: [UInt64: [UInt8]] = [:]
+        for step in 1...9 as ClosedRange<UInt64> {
+            let path = sources.path + "/step.safetensors"
+            originals[step] = training.next()
+            try FileTree.write(originals[step]!, to: path)
+            // Dense, so that whole runs of pages come free, then a chain of deltas.
+            let packing = step < 6 ? ["--pack", "dense"] : []
+            #expect(try Command.run(["ingest", path, "--run", "r", "--step", "\(step)", "--no-image", "--store", store] + packing).status == 0)
+        }
+        let filler = open(disk.directory.path + "/filler", O_CREAT | O_WRONLY, 0o600)
+        let page = [UInt8](repeating: 1, count: 4096)
+        while write(filler, page, page.count) > 0 {}
+        close(filler)
+        let used = disk.usedBytes
+        let outcome = try Command.run(["prune", "--keep-every", "4", "--json", "--store", store])
+        #expect(outcome.status == 0, "\(outcome)")
+        let result = try #require(try outcome.json() as? [String: Any])
+        let returned = try #require(result["returned_bytes"] as? Int)
+        #expect(returned > 600_000 && disk.usedBytes <= used - returned / 2, "\(result)")
+        #expect((result["rebasing"] as? [String: Any])?["blocks"] as? Int ?? 0 > 0, "\(result)")
+        let report = try Store.verify(store, depth: .full)
+        #expect(report.problems.map(\.description) == [] && report.pending == 0)
+        let opened = try Store.open(store)
+        #expect(try opened.history().map(\.step) == [4, 8, 9])
+        for step in [4, 8, 9] as [UInt64] {
+            let target = try TemporaryDirectory()
+            try opened.export("r@\(step)", to: target.path + "/x")
+            #expect(Array(try FileTree.contents(of: target.path + "/x").values) == [Data(originals[step]!)])
+        }
+    }
+
     /// Figures that do not fit leave the record as it was, and removing it makes room.
     @Test func outputsThatDoNotFit() throws {
         guard let disk = try SmallDisk(megabytes: 24) else { return }

@@ -1,9 +1,9 @@
-"""The benchmark behind tools/benchmarks/run prune: how long it takes to drop snapshots, what comes back, and what is kept.
+"""The benchmark behind tools/benchmarks/run prune: how long it takes to drop snapshots, what comes back, what memory that
+takes, and what is kept.
 
-    prune.py --bin DIR [--size 4e9] [--disk DIR] [--only speed,rebase,choice,cycles]
+    prune.py --bin DIR [--size 4e9] [--disk DIR] [--only speed,rebase,memory,choice,cycles]
 """
 import argparse
-import itertools
 import json
 import os
 import shutil
@@ -11,13 +11,16 @@ import statistics
 import subprocess
 import sys
 import time
+from collections import Counter
 
+import lmdb
 import numpy as np
 
 from bench import Table, command
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(HERE, "../../format-spec/reader"))
+import reader  # noqa: E402
 
 
 def write_safetensors(path, tensors):
@@ -87,28 +90,33 @@ class Bench:
         return store
 
     def speed(self):
+        # Only the superuser can empty the page cache.
+        states = ["read", "just written", "cold"] if os.geteuid() == 0 else ["just written"]
         seconds = {}
         for count in [10, 1000]:
             store = self.independent(count)
-            for state in ["warm", "cold"] if count == 10 and os.geteuid() == 0 else ["warm"]:
-                copy = store + "-copy"
-                shutil.rmtree(copy, ignore_errors=True)
-                command(["cp", "-a", store, copy])
-                if state == "cold":
-                    subprocess.run(["sync"])
-                    with open("/proc/sys/vm/drop_caches", "w") as file:
-                        file.write("3")
-                else:
-                    command(["cat", os.path.join(copy, "gen-1/data.mdb")])
-                took, result = self.run("prune", "--keep-last", 1, "--store", copy)
+            copy = store + "-copy"
+            for state in states:
+                took = []
+                for _ in range(3):
+                    shutil.rmtree(copy, ignore_errors=True)
+                    command(["cp", "-a", store, copy])
+                    os.sync()
+                    if state != "just written":
+                        with open("/proc/sys/vm/drop_caches", "w") as file:
+                            file.write("3")
+                    if state == "read":
+                        command(["dd", f"if={copy}/gen-1/data.mdb", "of=/dev/null", "bs=1M"])
+                    one, result = self.run("prune", "--keep-last", 1, "--store", copy)
+                    took.append(one)
                 freed = result["bytes_freed"]
-                seconds[count, state] = took / freed * 1e10
-                self.table.add("prune, nothing depends on what goes", "ckpt", f"{count} snapshots, {freed / 1e9:.1f} GB packed, {state}",
-                               seconds[count, state], "s per 10 GB", "at most 2" if state == "warm" else "")
-                self.table.add("returned to the file system", "ckpt", f"{count} snapshots, {state}", result["returned_bytes"] / freed, "of what was freed")
+                seconds[count, state] = statistics.median(took) / freed * 1e10
+                where = f"{count} snapshots, {freed / 1e9:.1f} GB packed, " + {"read": "warm", "just written": "warm, just written", "cold": "cold"}[state]
+                self.table.add("prune, nothing depends on what goes", "ckpt", where, seconds[count, state], "s per 10 GB", "2 at most" if state == "read" else "")
+                self.table.add("returned to the file system", "ckpt", where, result["returned_bytes"] / freed, "of what was freed")
                 shutil.rmtree(copy)
             shutil.rmtree(store)
-        self.table.add("1,000 snapshots over 10", "ckpt", "warm", seconds[1000, "warm"] / seconds[10, "warm"], "times", "0.8 to 1.2")
+        self.table.add("1,000 snapshots over 10", "ckpt", "warm", seconds[1000, states[0]] / seconds[10, states[0]], "times", "0.8 to 1.2")
 
     # -- with re-basing
 
@@ -116,29 +124,192 @@ class Bench:
         store = self.store("finetune")
         history = os.path.join(self.work, "history")
         # Made with the statistics of a real fine-tune.
-        subprocess.run([sys.executable, f"{HERE}/make_history.py", history, "--count", "12", "--layers", "24"], check=True, stdout=subprocess.DEVNULL)
+        subprocess.run([sys.executable, f"{HERE}/make_history.py", history, "--count", "12", "--layers", "48"], check=True, stdout=subprocess.DEVNULL)
         command([self.ckpt, "ingest", history, "--run", "r", "--no-image", "--store", store])
+        shutil.rmtree(history)
         first = json.loads(command([self.ckpt, "log", "r", "--json", "--store", store])[2])
         every = 4 * (first[1]["step"] - first[0]["step"])
         cores = len(os.sched_getaffinity(0))
         _, expected = self.run("prune", "--keep-every", every, "--dry-run", "--store", store)
-        before = json.loads(command([self.ckpt, "stats", "--json", "--store", store])[2])
+        before = json.loads(command([self.ckpt, "stats", "--json", "--store", store])[2])["packed_bytes"]
         copy = store + "-copy"
-        took = []
-        for rebase in [[], ["--no-rebase"]]:
-            shutil.rmtree(copy, ignore_errors=True)
-            command(["cp", "-a", store, copy])
-            seconds, result = self.run("prune", "--keep-every", every, *rebase, "--store", copy)
-            took.append((seconds, result))
-        (seconds, result), (plain, kept) = took
-        rebasing = result["rebasing"]
-        self.table.add("prune with re-basing", "ckpt", f"{rebasing['raw_bytes'] / 1e6:.0f} MB re-based",
-                       rebasing["raw_bytes"] / 1e9 / (seconds - plain) / cores, "GB/s of raw per core", "0.15")
-        self.table.add("packed bytes after, re-based over not", "ckpt", "every fourth of 12 steps",
-                       (before["packed_bytes"] - result["bytes_freed"]) / (before["packed_bytes"] - kept["bytes_freed"]), "times")
-        self.table.add("bytes freed, dry run over real", "ckpt", "every fourth of 12 steps", expected["bytes_freed"] / result["bytes_freed"], "times", "0.95 to 1.05")
+        seconds, results = {True: [], False: []}, {}
+        for _ in range(5):
+            for rebases in [True, False]:
+                shutil.rmtree(copy, ignore_errors=True)
+                command(["cp", "-a", store, copy])
+                took, results[rebases] = self.run("prune", "--keep-every", every, *([] if rebases else ["--no-rebase"]), "--store", copy)
+                seconds[rebases].append(took)
+        with_it, without = results[True], results[False]
+        raw = with_it["rebasing"]["raw_bytes"]
+        extra = statistics.median(seconds[True]) - statistics.median(seconds[False])
+        where = "every fourth of 12 steps stays"
+        self.table.add("prune with re-basing", "ckpt", f"{where}, {raw / 1e6:.0f} MB re-based", raw / 1e9 / extra / cores, "GB/s of raw per core", "0.15")
+        self.table.add("packed bytes after, re-based over not", "ckpt", where, (before - with_it["bytes_freed"]) / (before - without["bytes_freed"]), "times")
+        self.table.add("bytes freed, dry run over real", "ckpt", where, expected["bytes_freed"] / with_it["bytes_freed"], "times", "0.95 to 1.05")
         shutil.rmtree(copy)
         shutil.rmtree(store)
+
+
+    # -- memory
+
+    def memory(self):
+        store = self.store("many")
+        blocks = 10_000_000
+        subprocess.run([sys.executable, f"{HERE}/make_many_blocks.py", store, "--blocks", str(blocks)], check=True)
+        for what, arguments in [
+            ("verify --quick", ["verify", "--quick"]), ("compact", ["compact"]), ("prune of 3,000,000", ["prune", "--keep-last", "70"]),
+        ]:
+            peak = self.peak(*arguments, "--store", store)
+            self.table.add("peak anonymous memory", "ckpt", f"{what}, {blocks:,} blocks", peak / (1 << 20), "MiB", "256 at most")
+        shutil.rmtree(store)
+
+    # -- choice
+
+    def choice(self):
+        """Sets that prune keeps beside the best that there are, by entropy records of a real training."""
+        store = self.store("choice")
+        examples = os.path.join(HERE, "../../examples")
+        data = os.path.join(self.work, "sums.jsonl")
+        numbers = np.random.default_rng(2)
+        with open(data, "w") as file:
+            for index in range(400):
+                a, b = numbers.integers(0, 100, 2)
+                file.write(json.dumps({"id": str(index), "prompt": f"{a:02}+{b:02}=", "completion": f"{a + b:03}"}) + "\n")
+        command([self.ckpt, "ingest", f"{examples}/tiny-run/checkpoint-100", "--run", "start", "--step", "1", "--store", store])
+        command([self.ckpt, "probe", "add", "sums", data, "--tokenizer", "start", "--store", store])
+        command([self.ckpt, "train", "--strong", "start", "--preset", "sft", "--data", "sums", "--run", "r", "--steps", "300", "--save-every", "20",
+                 "--batch", "16", "--learning-rate", "2e-3", "--store", store])
+        for entry in json.loads(command([self.ckpt, "log", "r", "--json", "--store", store])[2]):
+            command([self.ckpt, "entropy", f"r@{entry['step']}", "--probe", "sums", "--store", store])
+        best = BestSets(store, "r")
+        for count in [1, 2, 3, 5, 7]:
+            _, result = self.run("prune", "--run", "r", "--keep-gap", count, "--probe", "sums", "--dry-run", "--store", store)
+            chosen, greatest = best.value(result), best.of_count(count)
+            self.table.add("value of the kept set over the best one", "ckpt", f"{count} of 14 snapshots", chosen / greatest, "times", "0.95 at least")
+        for share in [0.3, 0.4, 0.5, 0.6, 0.8]:
+            budget = int(best.fixed + share * (best.total - best.fixed))
+            _, result = self.run("prune", "--run", "r", "--budget", budget, "--probe", "sums", "--dry-run", "--no-rebase", "--store", store)
+            where = f"14 snapshots, a budget of {share:.0%} of what may go"
+            self.table.add("value of the kept set over the best one", "ckpt", where, best.value(result) / best.within(budget), "times", "0.95 at least")
+        shutil.rmtree(store)
+
+    # -- cycles
+
+    def cycles(self):
+        """A store that took part in 500 cycles of ingest and prune, beside a fresh one with the same snapshots."""
+        source = os.path.join(self.work, "source.safetensors")
+        words = (bf16(self.random.standard_normal((4096, 1024)) * 0.02)).astype(np.uint16)
+        step = 0
+
+        def advance():
+            nonlocal step, words
+            step += 1
+            # A fine-tune: most words move by a unit or stay.
+            words = words + self.random.choice(np.array([0, 0, 0, 1, 1, 65535, 65535, 2], np.uint16), words.shape)
+            write_safetensors(source, {f"layers.{index}.weight": part for index, part in enumerate(np.split(words, 4))})
+
+        def cycle(store):
+            seconds, _, _ = command([self.ckpt, "ingest", source, "--run", "r", "--step", str(step), "--no-image", "--store", store])
+            command([self.ckpt, "prune", "--keep-last", "4", "--keep-every", "100", "--store", store])
+            return seconds
+
+        old, fresh = self.store("old"), self.store("fresh")
+        for _ in range(500):
+            advance()
+            cycle(old)
+        verified = json.loads(command([self.ckpt, "verify", "--quick", "--json", "--store", old])[2])
+        allocated = os.stat(f"{old}/gen-1/data.mdb").st_blocks * 512
+        self.table.add("allocated over live, data file", "ckpt", "after 500 cycles", allocated / (4096 * verified["pages"]), "times", "1.3 at most")
+        for entry in json.loads(command([self.ckpt, "log", "r", "--json", "--store", old])[2]):
+            copy = os.path.join(self.work, "copy")
+            command([self.ckpt, "export", f"r@{entry['step']}", copy, "--store", old])
+            command([self.ckpt, "ingest", os.path.join(copy, os.path.basename(source)), "--run", "r", "--step", str(entry["step"]), "--no-image", "--store", fresh])
+            shutil.rmtree(copy)
+        seconds = {old: [], fresh: []}
+        for _ in range(31):
+            advance()
+            for store in [old, fresh] if step % 2 else [fresh, old]:
+                seconds[store].append(cycle(store))
+        ratio = statistics.median(seconds[old]) / statistics.median(seconds[fresh])
+        self.table.add("time of an ingest over that into a fresh store", "ckpt", f"after 500 cycles, {words.nbytes / 1e6:.0f} MB", ratio, "times", "1.1 at most")
+        for store in [old, fresh]:
+            shutil.rmtree(store)
+
+
+class BestSets:
+    """All sets of the 14 snapshots before the head, by what the independent reader finds in the store: gap value as the method has it, and
+    packed bytes of the blocks that a set needs."""
+
+    def __init__(self, store, run):
+        with lmdb.open(reader.generation(store), readonly=True, lock=False, max_dbs=32) as environment, environment.begin() as transaction:
+            self.read(store, transaction, environment, run)
+
+    def read(self, path, transaction, environment, run):
+        tables = {kind: environment.open_db(name.encode(), transaction, create=False) for kind, name in enumerate(reader.TABLES[:18], 1)}
+
+        def get(kind, key):
+            return reader.unwrap(kind, key, transaction.get(key, db=tables[kind]))
+
+        steps = []
+        with transaction.cursor(tables[reader.STEPS]) as cursor:
+            for key, record in cursor:
+                steps.append((key[:-9].decode(), int.from_bytes(key[-8:], "big"), reader.step(reader.unwrap(reader.STEPS, key, record)).snapshot))
+        of_run = [(step, snapshot) for name, step, snapshot in steps if name == run]
+        self.steps = [step for step, _ in of_run[:-1]]
+        assert len(self.steps) == 14
+        # Which snapshots need each block: a bit for each of the 14, another for all that stays.
+        stays = 1 << 14
+        bit = {snapshot: 1 << index for index, (_, snapshot) in enumerate(of_run[:-1])}
+        needs = {}
+        for _, _, snapshot in steps:
+            mask = bit.get(snapshot, stays)
+            for _, part in reader.snapshot(get(reader.SNAPSHOTS, snapshot)).parts:
+                for file in reader.part(get(reader.PARTS, part)).files:
+                    for tensor in [storage.tensor for storage in file.storages] + ([file.skeleton] if file.skeleton else []):
+                        for block in reader.stored_tensor(get(reader.TENSORS, tensor)).blocks:
+                            while block is not None:
+                                needs[block] = needs.get(block, 0) | mask
+                                packed = get(reader.BLOCKS, block)
+                                block = packed[16:48] if packed[3] else None
+        bytes_by_need = Counter()
+        for block, mask in needs.items():
+            bytes_by_need[mask] += reader.count(get(reader.COUNTS, bytes([reader.BLOCKS]) + block)).packed_bytes
+        sets = np.arange(1 << 14)
+        self.bytes = np.zeros(1 << 14, np.int64)
+        for mask, size in bytes_by_need.items():
+            self.bytes[(sets & mask != 0) | bool(mask & stays)] += size
+        self.fixed, self.total = int(self.bytes[0]), int(self.bytes[-1])
+        self.read_gains(path, [snapshot.hex() for _, snapshot in of_run])
+        self.values = np.array([self.set_value(one) for one in sets])
+
+    def read_gains(self, path, snapshots):
+        lines = subprocess.run([sys.executable, reader.__file__, path, "entropies"], check=True, capture_output=True, text=True).stdout.splitlines()
+        records = {row["snapshot"]: row for row in map(json.loads, lines)}
+        entropies = {snapshot: np.array([np.mean(sample["entropy"]) for sample in records[snapshot]["rows"]]) for snapshot in snapshots}
+        strong = entropies[snapshots[-1]]
+        random = np.random.default_rng(3)
+        self.gains = []
+        for snapshot in snapshots[:-1]:
+            gap = entropies[snapshot] - strong
+            low = np.quantile([random.choice(gap, len(gap)).mean() for _ in range(2000)], 0.025)
+            self.gains.append(np.zeros(len(gap)) if low < 0.02 else 0.8 * np.maximum(gap, 0) + 0.1 * np.maximum(-gap, 0))
+        self.gains = np.array(self.gains)
+
+    def set_value(self, one):
+        members = [index for index in range(14) if one >> index & 1]
+        return float(self.gains[members].max(axis=0).mean()) if members else 0.0
+
+    def value(self, result):
+        """Of the set that prune keeps."""
+        kept = {row["step"] for row in result["rows"] if row["run"] == "r" and row["kept"]}
+        return self.set_value(sum(1 << index for index, step in enumerate(self.steps) if step in kept))
+
+    def of_count(self, count):
+        return max(value for one, value in enumerate(self.values) if one.bit_count() <= count)
+
+    def within(self, budget):
+        return float(self.values[self.bytes <= budget].max())
 
 
 def main():
@@ -146,7 +317,7 @@ def main():
     parser.add_argument("--bin", required=True)
     parser.add_argument("--size", type=float, default=4e9)
     parser.add_argument("--disk", default=".build")
-    parser.add_argument("--only", default="speed,rebase")
+    parser.add_argument("--only", default="speed,rebase,memory,choice,cycles")
     options = parser.parse_args()
     bench = Bench(options)
     os.makedirs(bench.work, exist_ok=True)

@@ -74,7 +74,7 @@ struct Watch: ParsableCommand {
                     PolicyAfterIngest(store: store, isJSON: options.json).apply(to: result.run)
                 }
                 for refused in look.refused { say("\(refused.error)") }
-                tell(look.waiting, &said)
+                tell(look.waiting + (look.absence.map { [(directory, $0)] } ?? []), &said)
                 try removeOriginals(look.originals, watch, monitor, &said)
                 isWaiting = !look.waiting.isEmpty || !look.taken.isEmpty
             } catch {
