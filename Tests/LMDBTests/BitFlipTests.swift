@@ -1,4 +1,5 @@
 import Foundation
+import TestSupport
 import Testing
 
 @testable import LMDB
@@ -45,9 +46,9 @@ import Testing
         let scratch = try Scratch()
         let bytes = try makeFile(scratch)
         #expect(try PageWalk.check(path: scratch.dataPath).problems == [])
-        let map = try PageMap(bytes)
+        let map = PageMap(bytes)
         let flipper = try Flipper(scratch.dataPath)
-        for role in PageMap.Role.allCases where role != .leafValue {
+        for role in PageMap.Role.allCases where role != .leafValue && role != .largeValue {
             let bits = (map.roles[role] ?? []).flatMap { $0 }.flatMap { byte in (0..<8).map { (byte: byte, bit: $0) } }
             try #require(!bits.isEmpty, "no bytes for \(role.rawValue)")
             // Every bit, or of the many entries of leaves every seventh.
@@ -68,7 +69,7 @@ import Testing
         let scratch = try Scratch()
         let bytes = try makeFile(scratch)
         let flipper = try Flipper(scratch.dataPath)
-        let places = try #require(try PageMap(bytes).roles[.leafValue]).flatMap { $0 }
+        let places = try #require(PageMap(bytes).roles[.leafValue]).flatMap { $0 }
         for index in stride(from: 0, to: places.count, by: 97) {
             #expect(try !flipper.isNoticed(places[index], index % 8, bytes), "byte \(places[index])")
         }

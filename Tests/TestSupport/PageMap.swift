@@ -1,20 +1,18 @@
-import Testing
-
 /// Where the structures of a whole data file lie, told from the layout of LMDB 0.9 and without the code under test.
 /// Only for files that are known to be sound.
-struct PageMap {
-    enum Kind { case branch, leaf, overflow }
+public struct PageMap {
+    public enum Kind { case branch, leaf, overflow }
 
-    struct Page {
-        var number: UInt64
-        var kind: Kind
-        var start: Int
+    public struct Page {
+        public var number: UInt64
+        public var kind: Kind
+        public var start: Int
         /// Offsets of the nodes inside the page, in the order of their keys.
-        var nodes: [Int]
+        public var nodes: [Int]
     }
 
     /// What bytes are for.
-    enum Role: String, CaseIterable {
+    public enum Role: String, CaseIterable, Sendable {
         case metaIdentity = "meta: page number, flags, magic, version"
         case metaFreeTree = "meta: header of the free list"
         case metaMainTree = "meta: header of the main table"
@@ -44,12 +42,13 @@ struct PageMap {
         case freeEntry = "free list: count and pages"
         case overflowHeader = "large value: page number, flags, pages"
         case overflowPad = "large value: unused"
+        case largeValue = "large value: bytes"
     }
 
-    private(set) var pageSize = 0
-    private(set) var pages: [Page] = []
-    private(set) var mainRoot: UInt64 = 0
-    private(set) var roles: [Role: [Range<Int>]] = [:]
+    public private(set) var pageSize = 0
+    public private(set) var pages: [Page] = []
+    public private(set) var mainRoot: UInt64 = 0
+    public private(set) var roles: [Role: [Range<Int>]] = [:]
     private let bytes: [UInt8]
 
     private func integer(_ at: Int, _ count: Int) -> UInt64 {
@@ -60,7 +59,7 @@ struct PageMap {
         if count > 0 { roles[role, default: []].append(start..<(start + count)) }
     }
 
-    init(_ bytes: [UInt8]) throws {
+    public init(_ bytes: [UInt8]) {
         self.bytes = bytes
         pageSize = Int(integer(40, 4))
         let newer = integer(144, 8) > integer(pageSize + 144, 8) ? 0 : pageSize
@@ -77,15 +76,15 @@ struct PageMap {
         mark(.metaTransaction, newer + 144, 8)
         mark(.otherMeta, older + 24, 128)
         mainRoot = integer(newer + 128, 8)
-        try walk(integer(newer + 80, 8), isFree: true, isMain: false)
-        try walk(mainRoot, isFree: false, isMain: true)
+        walk(integer(newer + 80, 8), isFree: true, isMain: false)
+        walk(mainRoot, isFree: false, isMain: true)
     }
 
-    private mutating func walk(_ number: UInt64, isFree: Bool, isMain: Bool) throws {
+    private mutating func walk(_ number: UInt64, isFree: Bool, isMain: Bool) {
         guard number != .max else { return }
         let start = Int(number) * pageSize
         let isLeaf = integer(start + 10, 2) == 2
-        try #require(isLeaf || integer(start + 10, 2) == 1)
+        precondition(isLeaf || integer(start + 10, 2) == 1)
         let count = (Int(integer(start + 12, 2)) - 16) / 2
         let nodes = (0..<count).map { Int(integer(start + 16 + 2 * $0, 2)) }
         pages.append(Page(number: number, kind: isLeaf ? .leaf : .branch, start: start, nodes: nodes))
@@ -101,7 +100,7 @@ struct PageMap {
                 mark(.branchChild, node, 6)
                 mark(.branchKeySize, node + 6, 2)
                 mark(.branchKey, node + 8, keyCount)
-                try walk(integer(node, 6), isFree: isFree, isMain: isMain)
+                walk(integer(node, 6), isFree: isFree, isMain: isMain)
                 continue
             }
             let flags = integer(node + 4, 2)
@@ -118,12 +117,16 @@ struct PageMap {
                 mark(.overflowHeader, head, 8)
                 mark(.overflowPad, head + 8, 2)
                 mark(.overflowHeader, head + 10, 6)
-                if isFree { mark(.freeEntry, head + 16, 8 + 8 * Int(integer(head + 16, 8))) }
+                if isFree {
+                    mark(.freeEntry, head + 16, 8 + 8 * Int(integer(head + 16, 8)))
+                } else {
+                    mark(.largeValue, head + 16, Int(integer(node, 4)))
+                }
             } else if flags == 2 {
                 mark(.treePad, value, 4)
                 mark(.treeFlags, value + 4, 2)
                 mark(.treeRest, value + 6, 42)
-                try walk(integer(value + 40, 8), isFree: false, isMain: false)
+                walk(integer(value + 40, 8), isFree: false, isMain: false)
             } else if isFree {
                 mark(.freeEntry, value, 8 + 8 * Int(integer(value, 8)))
             } else {
