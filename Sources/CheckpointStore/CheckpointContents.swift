@@ -7,7 +7,7 @@ public struct CheckpointContents: Sendable {
         /// Whole files, by their path in the checkpoint: an image's, or the checkpoint's own.
         case files([String: MappedFile])
         /// Packed blocks.
-        case store(Store)
+        case store(Store, Snapshot)
     }
 
     /// The ref or path it was asked for by.
@@ -73,15 +73,17 @@ public struct CheckpointContents: Sendable {
     }
 
     /// A reader for one thread.
+    ///
+    /// - Throws: `.noSuchRef` when the snapshot was removed meanwhile. A reader that is there goes on reading what was.
     public func makeReader() throws(StoreError) -> TensorReader {
         try throwingStoreErrors {
             switch origin {
             case .files(let maps): return TensorReader(.files(maps))
-            case .store(let store):
+            case .store(let store, let snapshot):
                 let generation = store.openGeneration
-                return TensorReader(
-                    .blocks(
-                        BlockReader(try generation.environment.beginRead(), generation.tables)))
+                let transaction = try generation.environment.beginRead()
+                try transaction.checkHolds(generation.tables, snapshot, named: name)
+                return TensorReader(.blocks(BlockReader(transaction, generation.tables)))
             }
         }
     }
@@ -104,8 +106,8 @@ extension Store {
         // An image may be dropped between the two steps, or damaged: the blocks are always there.
         let maps = try soundImagePath(snapshot).flatMap { image in try? CheckpointContents.map(tensors, in: image) }
         return CheckpointContents(
-            name: name, id: snapshot.id, tensors: tensors, origin: maps.map { .files($0) } ?? .store(self),
-            sidecars: Sidecars(name: name, origin: .store(self, snapshot.files)))
+            name: name, id: snapshot.id, tensors: tensors, origin: maps.map { .files($0) } ?? .store(self, snapshot),
+            sidecars: Sidecars(name: name, origin: .store(self, snapshot)))
     }
 }
 

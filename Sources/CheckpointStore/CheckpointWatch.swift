@@ -154,6 +154,6 @@ extension Store {
         guard snapshot.files.count == 1, snapshot.files[0].path == FileSystem.name(path), snapshot.dropped.isEmpty else {
             throw StoreError(.conflict, "\(path): not the file that \(ref) is made of")
         }
-        try compareFiles(snapshot.files, ref, in: FileSystem.parent(path) ?? ".", monitor: monitor) { _ in }
+        try compareFiles(snapshot, ref, in: FileSystem.parent(path) ?? ".", monitor: monitor) { _ in }
     }
 }

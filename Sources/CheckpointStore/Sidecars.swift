@@ -4,7 +4,7 @@ internal import LMDB
 public struct Sidecars: Sendable {
     enum Origin: Sendable {
         case directory(String)
-        case store(Store, [PartManifest.File])
+        case store(Store, Snapshot)
     }
 
     /// The directory or ref it was asked for by.
@@ -38,15 +38,17 @@ public struct Sidecars: Sendable {
             switch origin {
             case .directory(let directory):
                 return try FileSystem.contents(directory + "/" + path, limit: Int(Sidecars.maximumBytes))
-            case .store(let store, let files):
-                guard let file = files.first(where: { $0.path == path && !$0.isDirectory }) else { return nil }
+            case .store(let store, let snapshot):
+                guard let file = snapshot.files.first(where: { $0.path == path && !$0.isDirectory }) else { return nil }
                 guard file.size <= Sidecars.maximumBytes, file.storages.isEmpty else {
                     throw StoreError(.badInput, "\(name)/\(path): not a small plain file")
                 }
                 guard let skeleton = file.skeleton else { return [] }
-                let generation = store.openGeneration
-                let reader = BlockReader(try generation.environment.beginRead(), generation.tables)
-                return try Array(reader.bytes(of: skeleton, 0..<file.size))
+                return try store.reading(snapshot, named: name) {
+                    let generation = store.openGeneration
+                    let reader = BlockReader(try generation.environment.beginRead(), generation.tables)
+                    return try Array(reader.bytes(of: skeleton, 0..<file.size))
+                }
             }
         }
     }
@@ -58,7 +60,7 @@ extension Store {
     /// - Throws: `.noSuchRef`, `.damaged`.
     public func sidecars(_ ref: String) throws(StoreError) -> Sidecars {
         try throwingStoreErrors {
-            Sidecars(name: ref, origin: .store(self, try loadSnapshot(resolve(ref)).files))
+            Sidecars(name: ref, origin: .store(self, try loadSnapshot(resolve(ref))))
         }
     }
 }

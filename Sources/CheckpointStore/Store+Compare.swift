@@ -20,25 +20,27 @@ extension Store {
                 throw StoreError(.conflict, "\(ref): its \(snapshot.dropped[0].kind) was dropped from the store")
             }
             try Store.checkNames(snapshot.files, directory)
-            try compareFiles(snapshot.files, ref, in: directory, monitor: monitor, progress: progress)
+            try compareFiles(snapshot, ref, in: directory, monitor: monitor, progress: progress)
         }
     }
 
     func compareFiles(
-        _ files: [PartManifest.File], _ ref: String, in directory: String, monitor: Monitor, progress: (ByteProgress) -> Void
+        _ snapshot: Snapshot, _ ref: String, in directory: String, monitor: Monitor, progress: (ByteProgress) -> Void
     ) throws {
-        try SnapshotWriter(store: self, monitor: monitor).write(files, progress: progress) { file in
-            let path = directory + "/" + file.path
-            guard !file.isDirectory else { return nil }
-            guard FileSystem.status(path)?.size == file.size else {
-                throw StoreError(.conflict, "\(path): not the \(file.size) bytes that \(ref) has of it")
-            }
-            let original = try OpenFile(reading: path)
-            return { bytes, offset in
-                try withUnsafeTemporaryAllocation(byteCount: bytes.count, alignment: 64) { buffer in
-                    try original.read(at: offset, into: buffer)
-                    guard memcmp(buffer.baseAddress!, bytes.baseAddress!, bytes.count) == 0 else {
-                        throw StoreError(.conflict, "\(path): differs from \(ref) behind byte \(offset)")
+        try reading(snapshot, named: ref) {
+            try SnapshotWriter(store: self, monitor: monitor).write(snapshot.files, progress: progress) { file in
+                let path = directory + "/" + file.path
+                guard !file.isDirectory else { return nil }
+                guard FileSystem.status(path)?.size == file.size else {
+                    throw StoreError(.conflict, "\(path): not the \(file.size) bytes that \(ref) has of it")
+                }
+                let original = try OpenFile(reading: path)
+                return { bytes, offset in
+                    try withUnsafeTemporaryAllocation(byteCount: bytes.count, alignment: 64) { buffer in
+                        try original.read(at: offset, into: buffer)
+                        guard memcmp(buffer.baseAddress!, bytes.baseAddress!, bytes.count) == 0 else {
+                            throw StoreError(.conflict, "\(path): differs from \(ref) behind byte \(offset)")
+                        }
                     }
                 }
             }

@@ -49,7 +49,7 @@ extension Store {
             try FileSystem.removeTree(temporary)
             try FileSystem.makeDirectory(temporary)
             do {
-                try write(files, into: temporary, monitor, progress)
+                try reading(snapshot, named: ref) { try write(files, into: temporary, monitor, progress) }
                 // An empty directory is replaced by the rename; a filled one makes it fail.
                 try FileSystem.rename(temporary, to: directory)
             } catch {

@@ -85,6 +85,7 @@ extension Store {
                 throw StoreError(
                     .failed, "\(name): a strided view needs the snapshot's image", hint: "ckpt path makes one")
             }
+            try transaction.checkHolds(generation.tables, snapshot, named: "\(snapshot.id.short)")
             let reader = BlockReader(transaction, generation.tables)
             return TensorView(entry, reader: reader, record: try reader.record(storage))
         }
