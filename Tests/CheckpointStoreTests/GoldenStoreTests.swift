@@ -1,5 +1,6 @@
 import CheckpointStore
 import Foundation
+import TensorFormats
 import TestSupport
 import Testing
 
@@ -83,6 +84,24 @@ struct GoldenStoreTests {
         }
     }
 
+    @Test(arguments: GoldenStoreTests.expected?.retention.keys.sorted() ?? [])
+    func metricsAndPolicies(_ name: String) throws {
+        let wanted = try #require(Self.expected?.retention[name])
+        try withCopy(of: name) { path, _ in
+            let store = try Store.open(path)
+            for (ref, metrics) in wanted.metrics { #expect(try store.metrics(of: ref) == metrics) }
+            let policies = try store.policies()
+            #expect(policies.map(\.run) == wanted.policies.map(\.run))
+            for (found, expected) in zip(policies, wanted.policies) {
+                let rules = try JSONSerialization.jsonObject(with: Data(found.policy.json.text.utf8)) as? NSDictionary
+                #expect(rules == (try JSONSerialization.jsonObject(with: expected.rules) as? NSDictionary))
+            }
+            // What the run's policy drops, from what is left of it.
+            let plan = try store.plan(try #require(try store.policy(of: "run")))
+            #expect(plan.dropped.map(\.ref) == [])
+        }
+    }
+
     /// Stores from before there were probes: none in them, and the first one can be added.
     @Test(arguments: ["v1-valid", "v1-pending"]) func storesWithoutProbes(_ name: String) throws {
         try withCopy(of: name) { path, _ in
@@ -125,6 +144,27 @@ struct GoldenStoreTests {
         var broken: [String: Broken]
         /// Of some of the whole stores.
         var probes: [String: Records]
+        var retention: [String: Retention]
+
+        struct Retention: Decodable {
+            /// Ref to name to value.
+            var metrics: [String: [String: Double]]
+            var policies: [Policy]
+        }
+
+        struct Policy: Decodable {
+            var run: String?
+            /// JSON.
+            var rules: Data
+
+            private enum Key: CodingKey { case run, rules }
+
+            init(from decoder: any Decoder) throws {
+                let container = try decoder.container(keyedBy: Key.self)
+                run = try container.decode(String?.self, forKey: .run)
+                rules = try JSONEncoder().encode(container.decode(AnyJSON.self, forKey: .rules))
+            }
+        }
 
         struct Records: Decodable {
             var probes: [Probe]
@@ -246,5 +286,32 @@ struct GoldenStoreTests {
             }
         }
         return found.sorted { $0.path.utf8.lexicographicallyPrecedes($1.path.utf8) }
+    }
+}
+
+/// Any JSON, to be encoded again.
+private enum AnyJSON: Codable {
+    case object([String: AnyJSON]), array([AnyJSON]), string(String), bool(Bool), integer(Int), number(Double)
+
+    init(from decoder: any Decoder) throws {
+        let value = try decoder.singleValueContainer()
+        if let object = try? value.decode([String: AnyJSON].self) { self = .object(object) }
+        else if let array = try? value.decode([AnyJSON].self) { self = .array(array) }
+        else if let bool = try? value.decode(Bool.self) { self = .bool(bool) }
+        else if let integer = try? value.decode(Int.self) { self = .integer(integer) }
+        else if let number = try? value.decode(Double.self) { self = .number(number) }
+        else { self = .string(try value.decode(String.self)) }
+    }
+
+    func encode(to encoder: any Encoder) throws {
+        var container = encoder.singleValueContainer()
+        switch self {
+        case .object(let object): try container.encode(object)
+        case .array(let array): try container.encode(array)
+        case .string(let string): try container.encode(string)
+        case .bool(let bool): try container.encode(bool)
+        case .integer(let integer): try container.encode(integer)
+        case .number(let number): try container.encode(number)
+        }
     }
 }

@@ -1,5 +1,6 @@
 import CheckpointStore
 import Foundation
+import LMDB
 import TestSupport
 import Testing
 
@@ -172,10 +173,17 @@ import Darwin
             usleep(useconds_t.random(in: 0...60_000, using: &random))
             command.send(SIGKILL)
             if command.wait().signal == SIGKILL { kills += 1 }
+            try settle()
             let there = Set(try store.history().map { "\($0.run)@\($0.step)" })
             if let added, there.contains("\(added.run)@\(added.entry.step)") { model.runs[added.run, default: []].append(added.entry) }
             for (run, entry) in removed where !there.contains("\(run)@\(entry.step)") { model.remove(run, entry.step) }
             return "kill of \(arguments.joined(separator: " "))"
+        }
+
+        /// A commit whose writer was killed after the meta page and before it told the lock file comes to pass with the next writer.
+        private func settle() throws {
+            let generation = try String(contentsOfFile: store.path + "/current", encoding: .utf8).trimmingCharacters(in: .newlines)
+            try Environment.open(path: store.path + "/" + generation).beginWrite().abort()
         }
 
         /// Compares all of the store with the model.

@@ -563,7 +563,7 @@ def removal(value):
 
 def metric(value):
     fields = Fields(value)
-    number = struct.unpack("<d", fields.raw(8))[0]
+    number = struct.unpack("<d", fields.take(8))[0]
     fields.end()
     require(math.isfinite(number), "not a finite number")
     return number

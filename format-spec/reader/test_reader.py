@@ -166,6 +166,20 @@ def probes(name, wanted):
     return f"{len(wanted['probes'])} probes, {len(wanted['entropies'])} entropy records"
 
 
+def retention(name, wanted):
+    store = reader.Store(str(GOLDEN / name))
+    try:
+        for ref, metrics in wanted["metrics"].items():
+            id = store.find(ref)
+            found = {key[32:].decode(): store.read(reader.METRICS, key) for key in store.keys(reader.METRICS) if key[:32] == id}
+            equal(found, metrics, f"metrics of {ref}")
+        found = [{"run": None if key == b"\0" else key.decode(), "rules": store.read(reader.POLICIES, key)} for key in store.keys(reader.POLICIES)]
+        equal(found, wanted["policies"], "policies")
+    finally:
+        store.lmdb.close()
+    return f"{len(wanted['metrics'])} snapshots, {len(wanted['policies'])} policies"
+
+
 def contents(root):
     """What is in a directory, as expected.json has it."""
     found = []
@@ -194,6 +208,7 @@ def main():
     tests += [("packed blocks", packed_blocks, ())] if BLOCKS.exists() else []
     tests += [(name, whole, (name, refs)) for name, refs in expected["stores"].items()]
     tests += [(f"{name}, its probes", probes, (name, wanted)) for name, wanted in expected["probes"].items()]
+    tests += [(f"{name}, metrics and policies", retention, (name, wanted)) for name, wanted in expected["retention"].items()]
     tests += [(name, broken, (name, wanted)) for name, wanted in expected["broken"].items()]
     before = sorted(GOLDEN.rglob("*"))
     failed = 0

@@ -2,8 +2,8 @@
 
     make_golden_stores.py CKPT_BINARY OUTPUT_DIRECTORY SET
 
-SET is `first` (all but those of the other sets), `deltas` (stores of differences) or `probes` (stores of probes and entropy
-records). A set is added to what is in the output
+SET is `first` (all but those of the other sets), `deltas` (stores of differences), `probes` (stores of probes and entropy
+records) or `retention` (metrics, policies, a pruned run and quarantined blocks). A set is added to what is in the output
 directory; a store that is there already is never written again.
 
 Needs numpy and what format-spec/reader/requirements.txt names. What is expected of files and tensors is computed from
@@ -300,7 +300,9 @@ def edited(store, target):
     scratch = WORK / "edit"
     copy(store, scratch)
     with lmdb.open(str(scratch / "gen-1"), max_dbs=32, map_size=1 << 30) as environment:
-        tables = {kind + 1: environment.open_db(name.encode(), create=False) for kind, name in enumerate(reader.TABLES)}
+        with environment.begin() as transaction:
+            there = {bytes(key) for key in transaction.cursor().iternext(values=False)}
+        tables = {kind: environment.open_db(name.encode(), create=False) for kind, name in enumerate(reader.TABLES, 1) if name.encode() in there}
         with environment.begin(write=True) as transaction:
             yield Records(transaction, tables)
     copy(scratch, target)
@@ -313,14 +315,14 @@ def main():
     before = json.loads(described.read_text()) if described.exists() else {"stores": {}, "broken": {}}
     WORK.mkdir()
     try:
-        made = {"stores": {}, "broken": {}, "probes": {}}
+        made = {"stores": {}, "broken": {}, "probes": {}, "retention": {}}
         target = WORK / "made"
         target.mkdir()
-        {"first": make_first, "deltas": make_deltas, "probes": make_probes}[sys.argv[3]](binary, target, made)
+        {"first": make_first, "deltas": make_deltas, "probes": make_probes, "retention": make_retention}[sys.argv[3]](binary, target, made)
         verify(target, made)
         for kind, stores in made.items():
             for name, what in stores.items():
-                if kind != "probes":
+                if kind not in ("probes", "retention"):
                     shutil.copytree(target / name, output / name)  # fails when it is there
                 before.setdefault(kind, {})[name] = what
         described.write_text(json.dumps(before, indent=1, ensure_ascii=True) + "\n")
@@ -589,6 +591,75 @@ def make_probes(binary, output, expected):
         row = figures(1, ["entropy"], 2)
         id = put_record(records, record | {"settings": {}, "rows": [row]}, [[(row, 0, 2)]]).hex()
     broken("v1-probes-short-sample", [id, "caf\u00e9", "3 are supervised"], [id, "caf\u00e9", "3 are supervised"])
+
+
+def make_retention(binary, output, expected):
+    ckpt, ingest = runner(binary, "delta")
+    store, refs, name = WORK / "store", {}, "embed.weight"
+    ckpt(store, "init")
+    for step, tensors in enumerate(training_run(9)):
+        checkpoint = Checkpoint(f"kept/checkpoint-{step}")
+        checkpoint.safetensors("model.safetensors", {name: tensors[name]})
+        ingest(store, checkpoint, "run", step)
+        refs[f"run@{step}"] = checkpoint.expected()
+    # By ckpt: a metric and a policy; what the policy drops, re-based.
+    ckpt(store, "tag", "--metric", "eval/loss=0.5", "run@4")
+    ckpt(store, "prune", "--keep-last", "2", "--keep-every", "4", "--keep-best", "eval/loss:1:min", "--save")
+    kept = {ref: refs[ref] for ref in ("run@0", "run@4", "run@7", "run@8")}
+    compact(store)
+    with reader_of(store) as opened:
+        four, eight = (opened.find(f"run@{step}") for step in (4, 8))
+        of = {}
+        for step in (0, 4, 7, 8):
+            (file,) = opened.files(opened.find(f"run@{step}"))[0].values()
+            (of[step],) = opened.read(reader.TENSORS, file.storages[0].tensor).blocks
+        depths = {step: opened.value(reader.BLOCKS, block)[2] for step, block in of.items()}
+    print("depths of what is left:", depths)
+
+    # With py-lmdb: another metric, and a policy of one run with all that a policy can say.
+    rules = {
+        "keep_last": 3, "keep_every": 100, "keep_tags": ["best*"], "keep_best": [{"metric": "acc", "count": 2, "order": "max"}],
+        "keep_by_worth": 4, "budget_bytes": 10**12, "probe": "p", "least_gap": 0.05, "strong": "run@8", "least_age_seconds": 3600,
+        "optimizer_keep": 1, "includes_tagged": True,
+    }  # fmt: skip
+    with edited(store, output / "v1-retention") as records:
+        records.put(reader.METRICS, eight + b"acc", struct.pack("<d", 0.75))
+        records.put(reader.POLICIES, b"other", json.dumps(rules).encode())
+    expected["stores"]["v1-retention"] = kept
+    expected["retention"]["v1-retention"] = {
+        "metrics": {"run@4": {"eval/loss": 0.5}, "run@8": {"acc": 0.75}, "run@0": {}},
+        "policies": [
+            {"run": None, "rules": {"keep_last": 2, "keep_every": 4, "keep_best": [{"metric": "eval/loss", "count": 1, "order": "min"}]}},
+            {"run": "other", "rules": rules},
+        ],
+    }
+
+    # A block that was damaged, and of which no copy was found, with what was packed against it.
+    with reader_of(store) as opened:
+        harmed = {of[8]}
+        while True:
+            more = {id for id in opened.keys(reader.BLOCKS) if harmed & {opened.value(reader.BLOCKS, id)[16:48]} and opened.value(reader.BLOCKS, id)[3]}
+            if more <= harmed:
+                break
+            harmed |= more
+    steps = sorted(step for step, block in of.items() if block in harmed)
+    with edited(store, output / "v1-quarantined") as records:
+        for block in harmed:
+            value = records.get(reader.BLOCKS, block)
+            for place in range(value[3]):
+                base = value[16 + 32 * place : 48 + 32 * place]
+                if base not in harmed:
+                    records.add_uses(reader.BLOCKS, base, -1)
+            count = records.get(reader.COUNTS, bytes([reader.BLOCKS]) + block)
+            # Uses by blocks that went with it are gone too.
+            uses = sum(1 for one in of.values() if one == block)
+            records.delete(reader.BLOCKS, block)
+            records.put(reader.COUNTS, bytes([reader.BLOCKS]) + block, struct.pack("<QBB", uses, 0, reader.QUARANTINED) + count[10:14] + bytes(4))
+    says = [f"{of[step].hex()}" for step in steps] + [f"run@{step}): model.safetensors: tensor {name} cannot be read" for step in steps]
+    readable = {ref: what for ref, what in kept.items() if int(ref[4:]) not in steps}
+    expected["broken"]["v1-quarantined"] = {
+        "exit": 2, "words": ["quarantined", of[8].hex(), *[f"run@{step}" for step in steps]], "reader": ["quarantined", *says], "readable": readable,
+    }  # fmt: skip
 
 
 def make_first(binary, output, expected):
