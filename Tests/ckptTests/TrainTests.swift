@@ -39,6 +39,17 @@ import Darwin
         #expect(try playground.run(["stats"]).output.contains("training"))
     }
 
+    @Test func `the store's policy is applied at the end`() throws {
+        let playground = try OutputPlayground()
+        try playground.run(["prune", "--keep-last", "2", "--save"])
+        let arguments = TrainTests.pair + TrainTests.short + ["--run", "t"]
+        let outcome = try playground.run(arguments)
+        #expect(outcome.output.contains("policy of t: dropped t@2") && outcome.output.contains("policy of t.weak: dropped t.weak@2"), "\(outcome)")
+        let log = try playground.run(["log", "t"]).output
+        #expect(!log.contains("t@2 ") && log.contains("t@4") && log.contains("t@6"))
+        #expect(try playground.run(arguments).output.contains("nothing was left to do"))
+    }
+
     @Test func `JSON has the snapshots and what they cost`() throws {
         let playground = try OutputPlayground()
         let json = try playground.json(TrainTests.pair + TrainTests.short + ["--run", "t", "--eval", "p"])

@@ -19,7 +19,7 @@ struct Prune: ParsableCommand {
             store is whole, and the same command goes on.
 
             --save keeps the policy in the store, for the runs of --run or for all others: ckpt ingest and ckpt watch then
-            apply it after each snapshot. --saved applies it now, --forget removes it.
+            apply it after each snapshot, ckpt train at its end. --saved applies it now, --forget removes it.
 
             \(ExitStatus.table)
             """.flowing)

@@ -138,6 +138,9 @@ struct Train: ParsableCommand {
         Console.endProgress()
         if let report { try TrainingReport.write(trainer, settings, to: report) }
         console.finished(try store.history(of: settings.run))
+        let policy = PolicyAfterIngest(store: store, isJSON: options.json)
+        let runs = Set(try store.history().map(\.run))
+        for run in [settings.run, settings.weakRun] where runs.contains(run) { policy.apply(to: run) }
     }
 
     private func trainer(
