@@ -168,4 +168,29 @@ import Darwin
         #expect(try ids("cut") == ids("whole") && ids("cut.weak") == ids("whole.weak"))
         #expect(try Store.verify(playground.store, depth: .full).problems.map(\.description) == [])
     }
+
+    @Test func `what a stopped training goes on with is not pruned`() throws {
+        let playground = try OutputPlayground(samples: 60, tokens: 100...200, vocabulary: 256, width: 32)
+        func arguments(_ run: String) -> [String] {
+            ["train", "--strong", "m@2", "--weak", "m@1", "--data", "p", "--run", run, "--rounds", "2", "--steps", "12", "--batch", "8",
+             "--save-every", "5", "--learning-rate", "3e-3", "--store", playground.store]
+        }
+        try #require(try Command.run(arguments("whole")).status == 0)
+        let store = try Store.open(playground.store)
+        let log = playground.store + "/training/cut/log.jsonl"
+        for stop in [3, 14] {
+            let command = try Command.start(arguments("cut"))
+            while command.isRunning, ((try? String(contentsOfFile: log, encoding: .utf8)) ?? "").count(where: { $0 == "\n" }) < stop { usleep(500) }
+            command.send(SIGINT)
+            let outcome = command.wait()
+            #expect(outcome.status == 130, "\(outcome)")
+            let prune = try playground.run(["prune", "--keep-last", "1"]).output
+            #expect(prune.contains("training cut goes on with it"), "\(prune)")
+        }
+        let outcome = try Command.run(arguments("cut"))
+        #expect(outcome.status == 0, "\(outcome)")
+        #expect(try store.snapshot("cut").id == store.snapshot("whole").id && store.snapshot("cut.weak").id == store.snapshot("whole.weak").id)
+        // At its end nothing needs them any more.
+        #expect(try !playground.run(["prune", "--keep-last", "1", "--dry-run"]).output.contains("goes on with it"))
+    }
 }
