@@ -75,8 +75,8 @@ class Bench:
 
     # -- nothing depends on what goes
 
-    def independent(self, count):
-        """A store of `count` snapshots of together --size bytes that share nothing; all but the last are dropped."""
+    def independent(self, count, peers=()):
+        """A store of `count` snapshots of together --size bytes that share nothing; all but the last are dropped. Peers take in the same."""
         store = self.store(f"independent-{count}")
         words = int(self.options.size / count / 2)
         rows = max(1, words // 1024)
@@ -87,6 +87,8 @@ class Bench:
             base += np.uint16(1) + (self.random.integers(0, 4, (rows, 1), dtype=np.uint16))
             write_safetensors(source, {"model.weight": base})
             command([self.ckpt, "ingest", source, "--run", "r", "--step", str(step), "--pack", "dense", "--no-image", "--store", store])
+            for peer in peers:
+                peer.add(source, step)
         return store
 
     def speed(self):
@@ -94,7 +96,12 @@ class Bench:
         states = ["read", "just written", "cold"] if os.geteuid() == 0 else ["just written"]
         seconds = {}
         for count in [10, 1000]:
-            store = self.independent(count)
+            peers = [Borg(self.work), Restic(self.work)] if count == 10 else []
+            store = self.independent(count, peers)
+            for peer in peers:
+                freed, seconds_taken = peer.prune()
+                where = f"{count} snapshots, {freed / 1e9:.1f} GB freed, warm"
+                self.table.add("prune, nothing depends on what goes", peer.name, where, seconds_taken / freed * 1e10, "s per 10 GB")
             copy = store + "-copy"
             for state in states:
                 took = []
@@ -235,6 +242,60 @@ class Bench:
         self.table.add("time of an ingest over that into a fresh store", "ckpt", f"after 500 cycles, {words.nbytes / 1e6:.0f} MB", ratio, "times", "1.1 at most")
         for store in [old, fresh]:
             shutil.rmtree(store)
+
+
+class Borg:
+    """Compression as it is by default; `borg compact` is what gives space back."""
+
+    name = "borg prune, compact"
+
+    def __init__(self, work):
+        self.repository = f"{work}/borg"
+        self.env = {"BORG_UNKNOWN_UNENCRYPTED_REPO_ACCESS_IS_OK": "yes", "BORG_BASE_DIR": f"{work}/borg-home"}
+        self.call("init", "-e", "none", self.repository)
+
+    def call(self, *arguments):
+        return command(["borg", *arguments], env=self.env)[0]
+
+    def add(self, source, step):
+        self.call("create", f"{self.repository}::step-{step:04}", source)
+
+    def prune(self):
+        """Bytes freed on the disk, and seconds."""
+        before = size_on_disk(self.repository)
+        os.sync()
+        seconds = self.call("prune", "--keep-last", "1", self.repository) + self.call("compact", self.repository)
+        freed = before - size_on_disk(self.repository)
+        shutil.rmtree(self.repository)
+        return freed, seconds
+
+
+class Restic(Borg):
+    name = "restic forget --prune"
+
+    def __init__(self, work):
+        self.repository = f"{work}/restic"
+        self.env = {"RESTIC_PASSWORD": "x", "RESTIC_CACHE_DIR": f"{work}/restic-cache"}
+        self.call("init")
+
+    def call(self, *arguments):
+        return command(["restic", "-r", self.repository, *arguments], env=self.env)[0]
+
+    def add(self, source, step):
+        self.call("backup", source)
+
+    def prune(self):
+        before = size_on_disk(self.repository)
+        os.sync()
+        # None of the space is left unused, as the others leave none.
+        seconds = self.call("forget", "--keep-last", "1", "--prune", "--max-unused", "0")
+        freed = before - size_on_disk(self.repository)
+        shutil.rmtree(self.repository)
+        return freed, seconds
+
+
+def size_on_disk(path):
+    return sum(os.lstat(os.path.join(root, name)).st_blocks * 512 for root, _, names in os.walk(path) for name in names)
 
 
 class BestSets:
