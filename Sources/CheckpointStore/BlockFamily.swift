@@ -47,17 +47,23 @@ struct BlockFamily {
             guard let count = try transaction.count(tables, .block, id), let record = try transaction.get(tables[.block], id.bytes) else {
                 return false
             }
-            let (bases, element) = try record.withUnsafeBytes { record in
+            let (bases, header) = try record.withUnsafeBytes { record in
                 let packed = try Checksum.unchecked(record, .block, key: id.bytes)
-                return (try PackedHeader.bases(in: packed).map { ContentID($0) }, try PackedHeader(packed).element)
+                return (try PackedHeader.bases(in: packed).map { ContentID($0) }, try PackedHeader(packed))
+            }
+            guard header.depth == count.depth, header.rawCount == Int(count.rawBytes) else {
+                throw StoreError(.damaged, "store: block \(id) is not what its count says", hint: "run ckpt verify")
             }
             members.append(
-                Member(id: id, count: count, bases: bases, element: element, uses: try uses(id, transaction, tables), isInSnapshot: standing.contains(id)))
+                Member(id: id, count: count, bases: bases, element: header.element, uses: try uses(id, transaction, tables), isInSnapshot: standing.contains(id)))
             open += bases
         }
         for member in members {
             for base in member.bases {
                 let index = members.firstIndex { $0.id == base }!
+                guard members[index].count.depth < member.count.depth else {
+                    throw StoreError(.damaged, "store: block \(base) lies no lower than what is packed against it", hint: "run ckpt verify")
+                }
                 members[index].dependants += 1
             }
         }

@@ -7,7 +7,8 @@
 struct BudgetChoice {
     struct Candidate {
         var id: ContentID
-        var run: String
+        /// All that it stands in.
+        var runs: Set<String>
     }
 
     let candidates: [Candidate]
@@ -50,7 +51,7 @@ struct BudgetChoice {
         func take(_ index: Int, cost: UInt64) {
             let candidate = open.remove(at: index)
             space.add(candidate.id)
-            covers[candidate.run]?.add(candidate.id)
+            for run in candidate.runs { covers[run]?.add(candidate.id) }
             left -= cost
             picked.append(candidate)
         }
@@ -62,7 +63,7 @@ struct BudgetChoice {
         while true {
             var best: (index: Int, cost: UInt64, score: Double)?
             for (index, candidate) in open.enumerated() {
-                let marginal = covers[candidate.run]?.marginal(candidate.id) ?? 0
+                let marginal = candidate.runs.reduce(0) { $0 + (covers[$1]?.marginal(candidate.id) ?? 0) }
                 guard marginal > 0 else { continue }
                 let cost = space.cost(of: candidate.id)
                 guard cost <= left else { continue }

@@ -141,7 +141,7 @@ struct CheckpointScan {
     /// `global_step` of the Hugging Face Trainer's state.
     private static func trainerStep(_ directory: String) throws -> UInt64? {
         guard let bytes = try FileSystem.contents(directory + "/trainer_state.json"),
-            let state = try? JSONValue.parse(bytes, path: directory + "/trainer_state.json")
+            let state = try? JSONValue.parse(bytes, path: directory + "/trainer_state.json", isLenient: true)
         else { return nil }
         return state["global_step"]?.unsigned
     }

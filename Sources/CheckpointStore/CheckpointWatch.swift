@@ -23,7 +23,11 @@ public final class CheckpointWatch {
         public var refused: [(path: String, error: StoreError)] = []
         public var taken: [IngestResult] = []
         /// Of checkpoints that are in the store, and whose originals are there: oldest first.
-        public var originals: [(path: String, ref: String)] = []
+        public var originals: [(path: String, ref: String, id: ContentID)] = []
+        /// How long nothing below the directory has changed.
+        public var quietSeconds = 0.0
+        /// The first of those that wait, when it has been quiet for longer than any checkpoint waits.
+        public var stuck: (path: String, reason: String)?
     }
 
     /// Times longer that one waits for a trainer's state.
@@ -35,12 +39,17 @@ public final class CheckpointWatch {
     /// What each checkpoint looked like, and since when.
     private var seen: [String: (files: [SourceRecord.File], since: Double)] = [:]
     private var refused: [String: [SourceRecord.File]] = [:]
+    /// What was below the directory, and since when.
+    private var stamp: (hash: Int, since: Double)?
 
     public init(_ store: Store, _ directory: String, _ options: Options = Options()) {
         self.store = store
         self.directory = directory
         self.options = options
     }
+
+    /// Whether there is a directory to follow.
+    public var isThere: Bool { FileSystem.status(directory)?.isDirectory == true }
 
     /// Looks once, and takes in what is complete.
     ///
@@ -60,8 +69,33 @@ public final class CheckpointWatch {
             }
             seen = seen.filter { present.contains($0.key) }
             refused = refused.filter { present.contains($0.key) }
+            let hash = CheckpointWatch.hash(directory)
+            if stamp?.hash != hash { stamp = (hash, now) }
+            look.quietSeconds = now - stamp!.since
+            if look.quietSeconds >= CheckpointWatch.patience * options.settleSeconds { look.stuck = look.waiting.first }
             return look
         }
+    }
+
+    /// Of the names, sizes and times below a directory, or of a file.
+    private static func hash(_ directory: String) -> Int {
+        var hasher = Hasher()
+        if let status = FileSystem.status(directory), status.isRegular {
+            hasher.combine(status.size)
+            hasher.combine(status.modified)
+            return hasher.finalize()
+        }
+        func add(_ path: String, _ depth: Int) {
+            for name in (try? FileSystem.list(path)) ?? [] {
+                guard let status = FileSystem.status(path + "/" + name) else { continue }
+                hasher.combine(name)
+                hasher.combine(status.size)
+                hasher.combine(status.modified)
+                if status.isDirectory, depth < 8 { add(path + "/" + name, depth + 1) }
+            }
+        }
+        add(directory, 0)
+        return hasher.finalize()
     }
 
     private func sources(_ look: inout Look) throws -> [CheckpointSource] {
@@ -101,7 +135,7 @@ public final class CheckpointWatch {
         do {
             let results = try store.ingest(source.path, options: ingest, monitor: monitor)
             for result in results where result.outcome != .pruned {
-                look.originals.append((source.path, "\(result.run)@\(result.step)"))
+                look.originals.append((source.path, "\(result.run)@\(result.step)", result.id))
                 guard result.outcome != .unchanged else { continue }
                 look.taken.append(result)
                 try taken(result)
@@ -114,13 +148,15 @@ public final class CheckpointWatch {
 
     /// Removes the original of a snapshot, once every file of it has been read back from the store and compared.
     ///
-    /// - Throws: `.conflict` when anything differs, `.badInput` for what is no directory of a checkpoint: nothing is removed then.
+    /// - Throws: `.conflict` when anything differs or changes meanwhile, `.badInput` for what is no directory of a checkpoint: nothing is removed
+    ///   then. `.failed` when it cannot be removed: it may be left under a hidden name, for `removeLeftovers`.
     public func removeOriginal(
         _ path: String, of ref: String, monitor: Monitor = Monitor(), progress: (ByteProgress) -> Void = { _ in }
     ) throws(StoreError) {
         try throwingStoreErrors {
             guard let status = FileSystem.status(path), !FileSystem.isLink(path) else { throw StoreError(.badInput, "\(path): not there") }
             let isFile = status.isRegular
+            let before = CheckpointWatch.hash(path)
             if isFile {
                 try store.compare(ref, file: path, monitor: monitor)
             } else {
@@ -130,6 +166,11 @@ public final class CheckpointWatch {
             let going = (FileSystem.parent(path) ?? ".") + "/" + CheckpointWatch.goingPrefix + FileSystem.name(path)
             try FileSystem.removeTree(going)
             try FileSystem.rename(path, to: going)
+            // What was written to it between the comparison and now is in no store.
+            guard CheckpointWatch.hash(going) == before else {
+                try FileSystem.rename(going, to: path)
+                throw StoreError(.conflict, "\(path): has changed while it was compared")
+            }
             try FileSystem.removeTree(going)
         }
     }

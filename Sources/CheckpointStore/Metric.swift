@@ -46,7 +46,7 @@ enum Metric {
     /// Those that a Hugging Face trainer's state names for its step, and that `ckpt train` wrote.
     static func written(_ files: Sidecars) throws -> [String: Double] {
         var metrics: [String: Double] = [:]
-        if let bytes = try files.contents("trainer_state.json"), let state = try? JSONValue.parse(bytes, path: "trainer_state.json"),
+        if let bytes = try files.contents("trainer_state.json"), let state = try? JSONValue.parse(bytes, path: "trainer_state.json", isLenient: true),
             let step = state["global_step"]?.double
         {
             // The history of all steps: later lines of this one are newer.

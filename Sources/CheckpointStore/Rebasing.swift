@@ -17,6 +17,8 @@ public struct RebasingResult: Sendable, Equatable {
     /// Hidden blocks that stay: what hangs on them would grow by more than they take.
     public var hiddenBlocks = 0
     public var hiddenBytes: UInt64 = 0
+    /// The first block that could not be read; what hangs on such blocks stays as it is.
+    public var damage: String?
 
     /// Packed bytes that it freed in the end.
     public var savedBytes: UInt64 { UInt64(max(0, Int64(freedBytes) - grownBytes)) }
@@ -29,6 +31,7 @@ public struct RebasingResult: Sendable, Equatable {
         left.freedBytes += right.freedBytes
         left.hiddenBlocks += right.hiddenBlocks
         left.hiddenBytes += right.hiddenBytes
+        left.damage = left.damage ?? right.damage
     }
 }
 
@@ -45,19 +48,21 @@ struct Rebasing {
     let monitor: Monitor
     /// Places that are worked on together, in one commit.
     private static let batch = 128
-    /// Snapshots of a window: their block lists are in memory together, a tensor at a time.
+    /// Snapshots of a window, or twice the reach of chains: their block lists are in memory together, a tensor at a time.
     private static let longestWindow = 64
     /// Steps that a chain of deltas may reach past its depth: at the limit it goes back to an ancestor.
     private static let slack = 2
 
-    /// The windows that follow what goes: of each run those steps that come after one that goes, or whose parent goes.
+    /// The windows that follow what goes: of each run those steps that come after one that goes or loses a part, or whose parent goes.
     ///
     /// - Parameters:
     ///   - history: of all runs, by run and step, as it is before.
     ///   - gone: steps that go, as `run@step`.
-    static func windows(_ history: [HistoryEntry], gone: Set<String>, depthLimit: UInt8) -> [Window] {
+    ///   - trimmed: snapshots that lose their optimizer state.
+    static func windows(_ history: [HistoryEntry], gone: Set<String>, trimmed: Set<ContentID>, depthLimit: UInt8) -> [Window] {
         let staying = Set(history.filter { !gone.contains("\($0.run)@\($0.step)") }.map(\.id))
         let reach = Int(depthLimit) + slack
+        let longest = max(longestWindow, 2 * reach)
         var windows: [Window] = []
         var current: Window = []
         var left = 0
@@ -76,13 +81,14 @@ struct Rebasing {
                 continue
             }
             if let parent = entry.parent, !staying.contains(parent) { left = reach }
+            if trimmed.contains(entry.id) { left = reach + 1 }
             guard left > 0 else {
                 close()
                 continue
             }
             if current.last != entry.id { current.append(entry.id) }
             left -= 1
-            if current.count == longestWindow {
+            if current.count == longest {
                 // The next one begins with what may hang on the same blocks.
                 let overlap = Array(current.suffix(reach))
                 close()
@@ -115,18 +121,20 @@ struct Rebasing {
     }
 
     /// What `perform` would do once `forecast` has come to pass, by sizes expected from samples. Changes nothing.
+    ///
+    /// - Parameter trimmed: snapshots that have lost their optimizer state by then.
     func forecast(
-        _ windows: [Window], _ forecast: RemovalForecast, progress: (ByteProgress) -> Void = { _ in }
+        _ windows: [Window], _ forecast: RemovalForecast, trimmed: Set<ContentID>, progress: (ByteProgress) -> Void = { _ in }
     ) throws -> RebasingResult {
         var result = RebasingResult()
-        try visit(windows, isForecast: true, into: &result, progress: progress, uses: { block, transaction, tables in
+        try visit(windows, isForecast: true, trimmed: trimmed, into: &result, progress: progress, uses: { block, transaction, tables in
             try forecast.uses(of: block, transaction, tables)
         }) { found in found.reduce(into: RebasingResult()) { $0 += $1.expected } }
         return result
     }
 
     private func visit(
-        _ windows: [Window], isForecast: Bool = false, into result: inout RebasingResult, progress: (ByteProgress) -> Void,
+        _ windows: [Window], isForecast: Bool = false, trimmed: Set<ContentID> = [], into result: inout RebasingResult, progress: (ByteProgress) -> Void,
         uses: @escaping (ContentID, borrowing ReadTransaction, Tables) throws -> UInt64,
         finish: ([RebasedPlace]) throws -> RebasingResult
     ) throws {
@@ -135,27 +143,36 @@ struct Rebasing {
         let generation = try store.currentGeneration()
         var meter = ByteProgress(doneBytes: 0, totalBytes: try windows.reduce(0) { try $0 + rawBytes($1) })
         var places: [Place] = []
+        // Hidden blocks that were decided on: runs that share snapshots come upon them once more.
+        var decided: Set<ContentID> = []
         func flush() throws {
             try monitor.checkCancelled()
-            let found = Mutex<[RebasedPlace]>([])
+            let found = Mutex<[(index: Int, place: RebasedPlace)]>([])
+            let damage = Mutex<String?>(nil)
             let batch = places
             nonisolated(unsafe) let uses = uses
             try lanes.run { lane, next in
                 let transaction = try generation.environment.beginRead()
                 while let index = next(batch.count) {
                     var family = BlockFamily(batch[index].blocks)
-                    guard try family.load(transaction, generation.tables, uses), !family.hidden.isEmpty else { continue }
-                    let place = try family.repack(transaction, generation.tables, lane, isForecast: isForecast)
-                    found.withLock { $0.append(place) }
+                    do {
+                        guard try family.load(transaction, generation.tables, uses), !family.hidden.isEmpty else { continue }
+                        let place = try family.repack(transaction, generation.tables, lane, isForecast: isForecast)
+                        found.withLock { $0.append((index, place)) }
+                    } catch let error as StoreError where error.code == .damaged {
+                        damage.withLock { $0 = $0 ?? error.reason }
+                    }
                 }
             }
-            result += try finish(found.withLock { $0 })
+            let inOrder = found.withLock { $0.sorted { $0.index < $1.index } }.map(\.place)
+            result += try finish(inOrder.filter { place in place.hidden.filter { decided.insert($0.id).inserted }.count > 0 })
+            result.damage = result.damage ?? damage.withLock { $0 }
             meter.doneBytes += batch.reduce(0) { $0 + $1.rawBytes }
             progress(meter)
             places.removeAll(keepingCapacity: true)
         }
         for window in windows {
-            try forEachPlace(window) { place in
+            try forEachPlace(window, trimmed) { place in
                 places.append(place)
                 if places.count == Rebasing.batch { try flush() }
             }
@@ -175,7 +192,7 @@ struct Rebasing {
         }
     }
 
-    private func forEachPlace(_ window: Window, _ body: (Place) throws -> Void) throws {
+    private func forEachPlace(_ window: Window, _ trimmed: Set<ContentID>, _ body: (Place) throws -> Void) throws {
         // The tensors of one name, in the order of the snapshots.
         struct Name: Hashable {
             var part: PartKind
@@ -183,7 +200,7 @@ struct Rebasing {
         }
         var tensors: [Name: [ContentID]] = [:]
         for id in window {
-            for part in try store.loadSnapshot(id).parts {
+            for part in try store.loadSnapshot(id).parts where part.kind != .optimizer || !trimmed.contains(id) {
                 for file in part.files {
                     for tensor in file.tensors {
                         tensors[Name(part: part.kind, name: ExactName(tensor.name)), default: []].append(file.storages[tensor.storage].tensor)

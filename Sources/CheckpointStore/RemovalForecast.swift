@@ -48,14 +48,18 @@ struct RemovalForecast {
     ) throws {
         guard try release(.part, id, transaction, tables), let part = try transaction.partManifest(tables, id) else { return }
         for tensor in part.uses where try release(.tensor, tensor, transaction, tables) {
-            var released = try transaction.tensorRecord(tables, tensor)?.blocks ?? []
-            while let block = released.popLast() {
+            var released = try transaction.tensorRecord(tables, tensor)?.blocks.map { ($0, Int.max) } ?? []
+            while let (block, depthAbove) = released.popLast() {
                 guard let count = try transaction.count(tables, .block, block), try release(.block, block, transaction, tables) else { continue }
+                // Or a forged chain would never end.
+                guard Int(count.depth) < depthAbove else {
+                    throw StoreError(.damaged, "store: block \(block) lies no lower than what is packed against it", hint: "run ckpt verify")
+                }
                 let bases = count.depth > 0 ? try transaction.bases(tables, of: block) : []
                 packedBytes += UInt64(count.packedBytes)
                 blocks += 1
                 freed(block, count, bases)
-                released += bases
+                released += bases.map { ($0, Int(count.depth)) }
             }
         }
     }

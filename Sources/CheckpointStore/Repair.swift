@@ -258,9 +258,19 @@ private struct Repair {
 
     /// The raw bytes of a block, each base of it decoded by itself: chains need not be as readers want them.
     private func rawBytes(
-        _ id: ContentID, _ transaction: borrowing ReadTransaction, _ tables: Tables, _ lane: CodecLane, depth: Int = 0
+        _ id: ContentID, _ transaction: borrowing ReadTransaction, _ tables: Tables, _ lane: CodecLane
     ) -> [UInt8]? {
-        guard depth <= Int(UInt8.max), let record = try? transaction.get(tables[.block], id.bytes) else { return nil }
+        var known: [ContentID: [UInt8]?] = [:]
+        return rawBytes(id, transaction, tables, lane, &known)
+    }
+
+    /// - Parameter known: what was decoded before, or is being: two bases often hang on the same blocks.
+    private func rawBytes(
+        _ id: ContentID, _ transaction: borrowing ReadTransaction, _ tables: Tables, _ lane: CodecLane, _ known: inout [ContentID: [UInt8]?]
+    ) -> [UInt8]? {
+        if let raw = known[id] { return raw }
+        known[id] = .some(nil)
+        guard known.count <= Int(UInt8.max), let record = try? transaction.get(tables[.block], id.bytes) else { return nil }
         let key = id.bytes
         // Copied: what is packed lies in the map only as long as nothing else is read.
         guard let packed: [UInt8] = record.withUnsafeBytes({ record in (try? Checksum.open(record, .block, key: key)).map { Array($0) } }),
@@ -269,7 +279,7 @@ private struct Repair {
         else { return nil }
         var raws: [[UInt8]] = []
         for base in bases {
-            guard let raw = rawBytes(base, transaction, tables, lane, depth: depth + 1), raw.count == header.rawCount else { return nil }
+            guard let raw = rawBytes(base, transaction, tables, lane, &known), raw.count == header.rawCount else { return nil }
             raws.append(raw)
         }
         var raw = [UInt8](repeating: 0, count: header.rawCount)
@@ -278,7 +288,9 @@ private struct Repair {
                 BaseBlock.withAll(raws) { bases in (try? lane.coder.unpack(packed, bases: bases, into: target)) != nil }
             }
         }
-        return isUnpacked && raw.withUnsafeBytes { ContentID.hash(of: $0) } == id ? raw : nil
+        guard isUnpacked, raw.withUnsafeBytes({ ContentID.hash(of: $0) }) == id else { return nil }
+        known[id] = raw
+        return raw
     }
 
     /// Whether the block's own bytes are right; where its chain is not as readers want it, or its count is wrong, that is mended.
@@ -365,13 +377,15 @@ private struct Repair {
 
     // MARK: Counts and images
 
-    /// Sets counts to the uses that there are, and deletes what has none, until all agree.
+    /// Sets counts to the uses that there are, and deletes what has none, until all agree. While a record that uses others cannot be read,
+    /// nothing is taken for unused: counts only rise.
     private mutating func mendCounts() throws {
         for _ in 0..<64 {
             let (verifier, _) = try verify(.quick)
-            guard !verifier.wrongCounts.isEmpty else { return }
+            let wrongCounts = verifier.wrongCounts.filter { wrong in !verifier.hasUnreadableUsers || wrong.uses > wrong.counted }
+            guard !wrongCounts.isEmpty else { return }
             try store.write { transaction, tables in
-                for wrong in verifier.wrongCounts {
+                for wrong in wrongCounts {
                     guard var count = try? transaction.count(tables, wrong.kind, wrong.id) else { continue }
                     if wrong.uses > 0 {
                         count.count = wrong.uses
@@ -382,7 +396,7 @@ private struct Repair {
                     }
                 }
             }
-            result.counts += verifier.wrongCounts.count
+            result.counts += wrongCounts.count
         }
     }
 

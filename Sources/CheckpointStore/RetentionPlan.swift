@@ -55,13 +55,14 @@ extension Store {
     /// - Parameters:
     ///   - runs: nil: all.
     ///   - worths: what snapshots are worth, by run; needed by `keepByWorth` and `budget`.
-    ///   - needed: snapshots that something needs, and what it is.
+    ///   - needed: snapshots that something needs whole, and what it is.
+    ///   - rebases: whether blocks will be packed anew: with a budget, what that is expected to free is counted.
     ///   - now: nanoseconds since 1970; nil: the present.
     /// - Throws: `.badInput` for an impossible policy, `.noSuchRef` for a run that is not there.
     /// - Complexity: O(snapshots + blocks that go); with a budget, that of `BudgetChoice`.
     public func plan(
         _ policy: RetentionPolicy, runs: [String]? = nil, worths: [String: SnapshotWorth] = [:], needed: [ContentID: String] = [:],
-        now: Int64? = nil
+        rebases: Bool = true, now: Int64? = nil
     ) throws(StoreError) -> RetentionPlan {
         try policy.check()
         var entries: [HistoryEntry] = []
@@ -70,12 +71,46 @@ extension Store {
         } else {
             entries = try history()
         }
-        var planner = RetentionPlanner(store: self, policy: policy, worths: worths, now: now ?? FileSystem.now(), entries)
-        return try throwingStoreErrors { try planner.plan(needed) }
+        let planner = RetentionPlanner(store: self, policy: policy, worths: worths, now: now ?? FileSystem.now(), entries)
+        return try throwingStoreErrors {
+            guard let budget = policy.budget, rebases else { return try planner.plan(needed, room: policy.budget) }
+            return try plan(planner, needed, budget)
+        }
     }
+
+    /// The choice counts blocks as they are packed now; where others are packed anew once it has come to pass, more has room. So what that
+    /// leaves is given to the choice, until it is used up or too much.
+    private func plan(_ planner: RetentionPlanner, _ needed: [ContentID: String], _ budget: UInt64) throws -> RetentionPlan {
+        var fitting: RetentionPlan?
+        var (room, fittingRoom, tooMuch) = (budget, UInt64(0), UInt64.max)
+        for _ in 0..<Store.budgetRounds {
+            var plan = try planner.plan(needed, room: room)
+            let total = plan.packedBytes ?? 0
+            let after = try total - min(total, plan.freedBytes + forecastRebasing(plan).savedBytes)
+            if after <= budget {
+                plan.warnings.removeAll { $0.contains(RetentionPlanner.overBudget) }
+                (fitting, fittingRoom) = (plan, room)
+                let (next, isHuge) = room.addingReportingOverflow(budget - after)
+                // Nothing goes, or hardly anything more would fit.
+                guard !plan.dropped.isEmpty, budget - after > budget / 50, !isHuge else { break }
+                room = next < tooMuch ? next : room + (tooMuch - room) / 2
+            } else {
+                guard fitting != nil else { return plan }
+                tooMuch = room
+                room = fittingRoom + (room - fittingRoom) / 2
+            }
+            guard room - fittingRoom > budget / 100 else { break }
+        }
+        return fitting!
+    }
+
+    /// Each takes a look at all blocks that may be packed anew.
+    private static let budgetRounds = 5
 }
 
 private struct RetentionPlanner {
+    static let overBudget = "is over the budget"
+
     let store: Store
     let policy: RetentionPolicy
     let worths: [String: SnapshotWorth]
@@ -91,7 +126,13 @@ private struct RetentionPlanner {
         rows = entries.map { RetentionPlan.Row(entry: $0, reasons: []) }
     }
 
-    mutating func plan(_ needed: [ContentID: String]) throws -> RetentionPlan {
+    /// - Parameter room: packed bytes that the budget's choice counts with.
+    func plan(_ needed: [ContentID: String], room: UInt64?) throws -> RetentionPlan {
+        var planner = self
+        return try planner.decide(needed, room)
+    }
+
+    private mutating func decide(_ needed: [ContentID: String], _ room: UInt64?) throws -> RetentionPlan {
         keepProtected(needed)
         if policy.keepsSnapshots {
             try forEachRun { planner, _, indices in try planner.keepByRules(indices) }
@@ -101,13 +142,13 @@ private struct RetentionPlanner {
         if policy.worth != nil { try keepByWorth() }
         return try store.readAll { transaction, tables in
             var total: UInt64?
-            if let budget = policy.budget {
+            if let room {
                 let bytes = try RetentionPlanner.packedBytes(transaction, tables)
-                try keepWithin(budget, bytes, transaction, tables)
+                try keepWithin(room, bytes, transaction, tables)
                 total = bytes
             }
             noteWorth()
-            return try forecast(total, transaction, tables)
+            return try forecast(total, sparing: Set(needed.keys), transaction, tables)
         }
     }
 
@@ -143,17 +184,25 @@ private struct RetentionPlanner {
                 let matched = entry.tags.filter { tag in policy.keepTags.contains { fnmatch($0, tag, 0) == 0 } }
                 rows[index].reasons += matched.map { "tag \($0)" }
             }
-            if let least = policy.leastAge, entry.ingested > now - Int64(clamping: least) * 1_000_000_000 {
+            if let least = policy.leastAge, RetentionPlanner.isYounger(entry.ingested, than: least, now) {
                 rows[index].reasons.append("young")
             }
         }
         for best in policy.keepBest { try keepBest(best, indices) }
     }
 
+    /// - Parameter seconds: any number.
+    private static func isYounger(_ ingested: Int64, than seconds: UInt64, _ now: Int64) -> Bool {
+        let (nanoseconds, isLong) = seconds.multipliedReportingOverflow(by: 1_000_000_000)
+        let (age, isFuture) = now.subtractingReportingOverflow(ingested)
+        return isLong || isFuture || age < 0 || UInt64(age) < nanoseconds
+    }
+
     private mutating func keepBest(_ best: RetentionPolicy.Best, _ indices: [Int]) throws {
         var known: [(index: Int, value: Double)] = []
         for index in indices {
-            let value = try store.metrics(of: "\(rows[index].entry.id)")[best.metric]
+            // What cannot be read is not known.
+            let value = try Verifier.optional { try store.metrics(of: "\(rows[index].entry.id)") }?[best.metric]
             if let value { known.append((index, value)) } else { rows[index].reasons.append("no \(best.metric) known") }
         }
         if known.isEmpty {
@@ -193,14 +242,17 @@ private struct RetentionPlanner {
         var space = try SnapshotSpace(open.map { rows[$0].entry.id }, transaction, tables)
         let fixed = total - min(total, space.totalBytes)
         guard fixed <= budget else {
-            warnings.append("what stays in any case takes \(fixed) packed bytes before re-basing, \(fixed - budget) over the budget")
+            warnings.append("what stays in any case \(RetentionPlanner.overBudget): it takes \(fixed) packed bytes, \(fixed - budget) more")
             return
         }
         var kept: [String: [ContentID]] = [:]
         for row in rows where row.isKept { kept[row.entry.run, default: []].append(row.entry.id) }
+        var runs: [ContentID: Set<String>] = [:]
+        for index in open { runs[rows[index].entry.id, default: []].insert(rows[index].entry.run) }
         var seen: Set<ContentID> = []
         let candidates = open.compactMap { index in
-            seen.insert(rows[index].entry.id).inserted ? BudgetChoice.Candidate(id: rows[index].entry.id, run: rows[index].entry.run) : nil
+            let id = rows[index].entry.id
+            return seen.insert(id).inserted ? BudgetChoice.Candidate(id: id, runs: runs[id]!) : nil
         }
         let chosen = Set(BudgetChoice(candidates: candidates, worths: worths, kept: kept).choose(&space, room: budget - fixed).map(\.id))
         for index in open where chosen.contains(rows[index].entry.id) { rows[index].reasons.append("\(policy.worthName), in budget") }
@@ -223,23 +275,39 @@ private struct RetentionPlanner {
     }
 
     private mutating func forecast(
-        _ total: UInt64?, _ transaction: borrowing ReadTransaction, _ tables: Tables
+        _ total: UInt64?, sparing spared: Set<ContentID>, _ transaction: borrowing ReadTransaction, _ tables: Tables
     ) throws -> RetentionPlan {
-        var forecast = RemovalForecast()
-        for index in rows.indices where !rows[index].isKept {
-            rows[index].freedBytes = try forecast.removeUse(of: rows[index].entry.id, transaction, tables)
-        }
+        var forecast = try forecastRows(transaction, tables)
         var optimizers: [RetentionPlan.DroppedOptimizer] = []
         if let keep = policy.optimizerKeep {
             let gone = Set(rows.filter { !$0.isKept }.map(\.ref))
             for run in Set(rows.map(\.entry.run)).sorted() {
-                for entry in try OptimizerWindow(run: run, keep: keep, gone: gone).unwanted(transaction, tables) {
+                for entry in try OptimizerWindow(run: run, keep: keep, gone: gone).unwanted(transaction, tables) where !spared.contains(entry.snapshot) {
                     let bytes = try forecast.dropPart(.optimizer, of: entry.snapshot, transaction, tables)
                     optimizers.append(.init(ref: entry.ref, id: entry.snapshot, freedBytes: bytes))
                 }
             }
         }
         return RetentionPlan(policy: policy, rows: rows, optimizers: optimizers, packedBytes: total, warnings: warnings)
+    }
+
+    /// What those that go free. One whose records cannot be read stays: nobody can say what it used.
+    private mutating func forecastRows(_ transaction: borrowing ReadTransaction, _ tables: Tables) throws -> RemovalForecast {
+        while true {
+            var forecast = RemovalForecast()
+            var damaged: Int?
+            for index in rows.indices where !rows[index].isKept {
+                do {
+                    rows[index].freedBytes = try forecast.removeUse(of: rows[index].entry.id, transaction, tables)
+                } catch let error as StoreError where error.code == .damaged {
+                    warnings.append("\(rows[index].ref) is kept, since it is damaged: \(error.reason)")
+                    damaged = index
+                    break
+                }
+            }
+            guard let damaged else { return forecast }
+            for index in rows.indices where rows[index].entry.id == rows[damaged].entry.id { rows[index].reasons.append("damaged") }
+        }
     }
 
     private static func packedBytes(_ transaction: borrowing ReadTransaction, _ tables: Tables) throws -> UInt64 {

@@ -42,7 +42,9 @@ extension RetentionPolicy {
             func bad() -> StoreError { StoreError(.damaged, "\(what): \(member.key): \(value.text)") }
             switch member.key {
             case "keep_last": keepLast = try count()
-            case "keep_every": keepEvery = UInt64(try count())
+            case "keep_every":
+                guard let steps = value.unsigned else { throw bad() }
+                keepEvery = steps
             case "keep_tags":
                 guard let tags = value.array?.map(\.string), !tags.contains(nil) else { throw bad() }
                 keepTags = tags.compactMap { $0 }
@@ -50,7 +52,9 @@ extension RetentionPolicy {
                 guard let all = value.array?.map(Best.init(json:)), !all.contains(nil) else { throw bad() }
                 keepBest = all.compactMap { $0 }
             case "keep_by_worth": keepByWorth = try count()
-            case "budget_bytes": budget = UInt64(try count())
+            case "budget_bytes":
+                guard let bytes = value.unsigned else { throw bad() }
+                budget = bytes
             case "probe":
                 guard let name = value.string else { throw bad() }
                 probe = name
@@ -61,7 +65,9 @@ extension RetentionPolicy {
             case "strong":
                 guard let ref = value.string else { throw bad() }
                 strong = ref
-            case "least_age_seconds": leastAge = UInt64(try count())
+            case "least_age_seconds":
+                guard let seconds = value.unsigned else { throw bad() }
+                leastAge = seconds
             case "optimizer_keep": optimizerKeep = try count()
             case "includes_tagged": includesTagged = value == .bool(true)
             default: throw StoreError(.incompatible, "\(what): rule \"\(member.key)\" is not known here", hint: "use a newer ckpt")
@@ -81,9 +87,9 @@ extension RetentionPolicy.Best {
     }
 
     fileprivate init?(json: JSONValue) {
-        guard let metric = json["metric"]?.string, let count = json["count"]?.unsigned, count < 1 << 32,
+        guard let metric = json["metric"]?.string, let count = json["count"]?.unsigned.flatMap({ Int(exactly: $0) }),
             let order = json["order"]?.string, order == "min" || order == "max"
         else { return nil }
-        self.init(metric: metric, count: Int(count), isLowest: order == "min")
+        self.init(metric: metric, count: count, isLowest: order == "min")
     }
 }

@@ -33,7 +33,7 @@ extension Store {
     /// because others are packed against them are re-based where that takes less. Long free runs of the data file go back to the file
     /// system. Stopped anywhere, the store is as before or after a slice; the same policy goes on.
     ///
-    /// - Throws: `.conflict` when a snapshot of the plan was removed, pinned or tagged meanwhile; `.interrupted`, `.locked`.
+    /// - Throws: `.conflict` when a snapshot of the plan was removed, pinned or tagged meanwhile, or is the head of its run now; `.interrupted`, `.locked`.
     /// - Complexity: O(blocks that go), and with re-basing O(bytes of the snapshots that follow a gap).
     public func prune(
         _ plan: RetentionPlan, rebases: Bool = true, monitor: Monitor = Monitor(), progress: (PruneProgress) -> Void = { _ in }
@@ -86,7 +86,7 @@ extension Store {
         }
         if rebases {
             let gone = Set(dropped.map { "\($0.run)@\($0.step)" })
-            let windows = Rebasing.windows(history, gone: gone, depthLimit: depthLimit)
+            let windows = Rebasing.windows(history, gone: gone, trimmed: Set(plan.optimizers.map(\.id)), depthLimit: depthLimit)
             func rebase() throws {
                 try Rebasing(store: self, monitor: monitor).perform(windows, into: &result.rebasing) { bytes in
                     progress(PruneProgress(phase: .rebasing, bytes: bytes))
@@ -129,10 +129,12 @@ extension Store {
                         }
                     }
                 }
+                // The plan was made before the lock was taken.
                 for entry in entries {
-                    guard try transaction.stepRecord(tables, run: entry.run, step: entry.step)?.snapshot == entry.id else {
-                        throw StoreError(.conflict, "\(entry.run)@\(entry.step): has changed meanwhile", hint: "prune again")
-                    }
+                    guard try transaction.stepRecord(tables, run: entry.run, step: entry.step)?.snapshot == entry.id,
+                        try transaction.head(tables, of: entry.run)?.step != entry.step, try !transaction.isPinned(tables, entry.id),
+                        try policy.includesTagged || !transaction.tags(tables).contains(where: { $0.snapshot == entry.id })
+                    else { throw StoreError(.conflict, "\(entry.run)@\(entry.step): has changed meanwhile", hint: "prune again") }
                 }
                 try transaction.removeSteps(tables, entries, keepsSources: true)
             }
@@ -154,8 +156,9 @@ extension Store {
                 for optimizer in plan.optimizers { _ = try forecast.dropPart(.optimizer, of: optimizer.id, transaction, tables) }
                 return (forecast, try Superblock.read(transaction, tables).depthLimit)
             }
-            let windows = Rebasing.windows(history, gone: gone, depthLimit: depthLimit)
-            return try Rebasing(store: self, monitor: monitor).forecast(windows, forecast, progress: progress)
+            let trimmed = Set(plan.optimizers.map(\.id))
+            let windows = Rebasing.windows(history, gone: gone, trimmed: trimmed, depthLimit: depthLimit)
+            return try Rebasing(store: self, monitor: monitor).forecast(windows, forecast, trimmed: trimmed, progress: progress)
         }
     }
 

@@ -21,7 +21,9 @@ final class Verifier {
     /// Snapshots whose images are not what their blocks say.
     var damagedImages: Set<ContentID> = []
     /// Counts that are not the uses found.
-    private(set) var wrongCounts: [(kind: Kind, id: ContentID, uses: UInt64)] = []
+    private(set) var wrongCounts: [(kind: Kind, id: ContentID, counted: UInt64, uses: UInt64)] = []
+    /// Whether a record that uses others cannot be read: what it used is counted more often than found.
+    private(set) var hasUnreadableUsers = false
     private var notes: [String] = []
     private var reported: Set<String> = []
     private var depthLimit: UInt8 = 0
@@ -100,11 +102,16 @@ final class Verifier {
             do {
                 return Array(try Checksum.open(record, kind, key: key))
             } catch {
+                noteUnreadable(kind)
                 let text = "\(kind) \(Checksum.name(kind, key)) does not match its checksum"
                 if let id = try? ContentID(key) { damaged[id] = text } else { report(text) }
                 return nil
             }
         }
+    }
+
+    private func noteUnreadable(_ kind: Kind) {
+        if [.step, .snapshot, .part, .tensor, .pending].contains(kind) { hasUnreadableUsers = true }
     }
 
     func forEach(
@@ -118,6 +125,7 @@ final class Verifier {
                 try body(key, value)
             } catch let error as StoreError {
                 guard error.code == .damaged else { throw error }
+                noteUnreadable(kind)
                 report("\(kind) \(Checksum.name(kind, key)): \(error.reason)")
             }
             return true
@@ -146,6 +154,7 @@ final class Verifier {
         try forEach(.tensor, transaction, tables) { key, value in
             guard let id = try? ContentID(key) else { return report("tensor key of \(key.count) bytes") }
             guard ContentID.hash(of: value) == id, let record = try? TensorRecord(value, what: "tensor \(id)") else {
+                noteUnreadable(.tensor)
                 damaged[id] = "tensor \(id) does not match its id"
                 return
             }
@@ -165,6 +174,7 @@ final class Verifier {
         try forEach(.part, transaction, tables) { key, value in
             guard let id = try? ContentID(key) else { return report("part key of \(key.count) bytes") }
             guard ContentID.hash(of: value) == id, let part = try? PartManifest(value, what: "part \(id)") else {
+                noteUnreadable(.part)
                 damaged[id] = "part \(id) does not match its id"
                 return
             }
@@ -191,7 +201,10 @@ final class Verifier {
             count += 1
             guard let record = try? SnapshotRecord(value, what: "snapshot \(id)"),
                 ContentID.hash(of: record.manifest.encoded()) == id
-            else { return report("snapshot \(id) does not match its id") }
+            else {
+                noteUnreadable(.snapshot)
+                return report("snapshot \(id) does not match its id")
+            }
             let here = record.here
             var found: [PartManifest] = []
             for part in here {
@@ -313,7 +326,7 @@ final class Verifier {
             guard let (kind, id) = CountRecord.decodeKey(key), Verifier.counted.contains(kind) else { return }
             let (record, found) = (try CountRecord(value), uses(of: kind, id))
             guard record.count != found else { return }
-            wrongCounts.append((kind, id, found))
+            wrongCounts.append((kind, id, record.count, found))
             report("\(kind) \(id) is counted \(record.count) times, but used \(found) times")
         }
         for (kind, tally) in zip(Verifier.counted, tallies) {

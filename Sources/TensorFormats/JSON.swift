@@ -39,15 +39,16 @@ public enum JSONValue: Sendable, Equatable {
     /// - Parameters:
     ///   - bytes: UTF-8 text, no byte order mark.
     ///   - path: the file, as errors name it.
+    ///   - isLenient: takes `NaN`, `Infinity` and `-Infinity`, as Python writes them, for null.
     /// - Throws: `.malformed` with the byte where the text stops being JSON, `.limit` over `maximumValues`.
     /// - Complexity: O(n) in the bytes.
-    public static func parse(_ bytes: [UInt8], path: String) throws(FormatError) -> JSONValue {
+    public static func parse(_ bytes: [UInt8], path: String, isLenient: Bool = false) throws(FormatError) -> JSONValue {
         var failure: FormatError?
         let value = bytes.withUnsafeBufferPointer { text -> JSONValue in
             do throws(FormatError) {
                 var scanner = JSONScanner(text, path: path)
                 var budget = maximumValues
-                let value = try parse(&scanner, budget: &budget, path: path)
+                let value = try parse(&scanner, budget: &budget, path: path, isLenient: isLenient)
                 try scanner.finish()
                 return value
             } catch {
@@ -100,7 +101,7 @@ public enum JSONValue: Sendable, Equatable {
 
     /// Recursion is bounded by the scanner's depth limit.
     private static func parse(
-        _ scanner: inout JSONScanner, budget: inout Int, path: String
+        _ scanner: inout JSONScanner, budget: inout Int, path: String, isLenient: Bool
     ) throws(FormatError) -> JSONValue {
         guard budget > 0 else {
             throw FormatError(
@@ -114,7 +115,7 @@ public enum JSONValue: Sendable, Equatable {
             var first = true
             while try scanner.next(before: UInt8(ascii: "}"), first: &first) {
                 let key = try scanner.key()
-                members.append(Member(key: key, value: try parse(&scanner, budget: &budget, path: path)))
+                members.append(Member(key: key, value: try parse(&scanner, budget: &budget, path: path, isLenient: isLenient)))
             }
             return .object(members)
         case UInt8(ascii: "["):
@@ -122,7 +123,7 @@ public enum JSONValue: Sendable, Equatable {
             var elements: [JSONValue] = []
             var first = true
             while try scanner.next(before: UInt8(ascii: "]"), first: &first) {
-                elements.append(try parse(&scanner, budget: &budget, path: path))
+                elements.append(try parse(&scanner, budget: &budget, path: path, isLenient: isLenient))
             }
             return .array(elements)
         case UInt8(ascii: "\""):
@@ -135,6 +136,15 @@ public enum JSONValue: Sendable, Equatable {
             return .bool(false)
         case UInt8(ascii: "n"):
             try scanner.literal("null")
+            return .null
+        case UInt8(ascii: "N") where isLenient:
+            try scanner.literal("NaN")
+            return .null
+        case UInt8(ascii: "I") where isLenient:
+            try scanner.literal("Infinity")
+            return .null
+        case UInt8(ascii: "-") where isLenient && scanner.isInfinity:
+            try scanner.literal("-Infinity")
             return .null
         default:
             switch try scanner.number() {

@@ -91,6 +91,9 @@ package struct JSONScanner {
         position += length
     }
 
+    /// Whether Python's name of a negative infinity follows.
+    package var isInfinity: Bool { position + 1 < text.count && text[position + 1] == UInt8(ascii: "I") }
+
     /// Refuses anything but white space after the value.
     package mutating func finish() throws(FormatError) {
         guard peek() == nil else { throw failure("trailing characters") }

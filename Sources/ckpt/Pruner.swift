@@ -14,17 +14,25 @@ struct Pruner {
         /// Of a dry run, by samples.
         var forecast: RebasingResult?
         var result: PruneResult?
+
+        /// What could not be done.
+        var warnings: [String] {
+            let damage = (result?.rebasing ?? forecast)?.damage
+            return plan.warnings + (damage.map { ["not all was re-based: \($0) (hint: ckpt verify --repair)"] } ?? [])
+        }
     }
 
-    /// - Parameter runs: nil: all.
-    func prune(_ policy: RetentionPolicy, _ runs: [String]?) throws -> Outcome {
+    /// - Parameters:
+    ///   - runs: nil: all.
+    ///   - spared: snapshots that are left whole, and why.
+    func prune(_ policy: RetentionPolicy, _ runs: [String]?, sparing spared: [ContentID: String] = [:]) throws -> Outcome {
         let names = try runs ?? Array(Set(store.history().map(\.run))).sorted()
         let worths = try WorthOfRuns(store: store, policy: policy, limits: limits).worths(names)
-        let plan = try store.plan(policy, runs: runs, worths: worths, needed: NeededSnapshots.all(store))
+        let plan = try store.plan(policy, runs: runs, worths: worths, needed: NeededSnapshots.all(store).merging(spared) { $1 }, rebases: rebases)
         defer { Console.endProgress() }
         let (removing, rebasing) = (Meter(), Meter())
         if isDryRun {
-            let forecast = rebases && !plan.dropped.isEmpty
+            let forecast = rebases && !(plan.dropped.isEmpty && plan.optimizers.isEmpty)
                 ? try store.forecastRebasing(plan, monitor: interruptible) { bytes in
                     Console.progress { rebasing.line("looking at what would be re-based", bytes.doneBytes, bytes.totalBytes) }
                 } : nil
@@ -42,7 +50,7 @@ struct Pruner {
     }
 
     func print(_ outcome: Outcome) {
-        for warning in outcome.plan.warnings { Console.error(Console.printable("ckpt: note: \(warning)")) }
+        for warning in outcome.warnings { Console.error(Console.printable("ckpt: note: \(warning)")) }
         Console.print(isJSON ? Pruner.json(outcome).text : table(outcome) + "\n" + Pruner.summary(outcome))
     }
 
@@ -75,12 +83,12 @@ struct Pruner {
         let what = "\(count) of \(Format.count(plan.rows.count, "snapshot"))"
         guard let result = outcome.result else {
             var lines = ["would drop \(what) and free \(Format.bytes(plan.freedBytes + (outcome.forecast?.savedBytes ?? 0)))"]
-            if let forecast = outcome.forecast { lines += rebasing(forecast, "would be re-based", "would stay as bases of others") }
+            if let forecast = outcome.forecast { lines += rebasing(forecast, "would be re-based", "would stay: others are packed against them") }
             return lines.joined(separator: "\n")
         }
-        guard count > 0 || !result.optimizers.isEmpty else { return "nothing to drop: all \(Format.count(plan.rows.count, "snapshot")) are kept" }
+        guard count > 0 || !result.optimizers.isEmpty else { return "nothing to drop: \(plan.rows.count == 1 ? "the snapshot is kept" : plan.rows.isEmpty ? "there is no snapshot" : "all \(plan.rows.count) snapshots are kept")" }
         var lines = ["dropped \(what) and freed \(Format.bytes(result.freedBytes)) in \(Format.count(result.freedBlocks, "block"))"]
-        lines += rebasing(result.rebasing, "re-based", "stay as bases of others")
+        lines += rebasing(result.rebasing, "re-based", "kept: others are packed against them")
         lines.append("\(Format.bytes(result.returnedBytes)) went back to the file system, \(Format.bytes(result.reusableBytes)) are free in the data file for later snapshots")
         return lines.joined(separator: "\n")
     }
@@ -121,7 +129,7 @@ struct Pruner {
                 } ?? .null,
             "returned_bytes": outcome.result.map { .unsigned($0.returnedBytes) } ?? .null,
             "reusable_bytes": outcome.result.map { .unsigned($0.reusableBytes) } ?? .null,
-            "warnings": .strings(plan.warnings),
+            "warnings": .strings(outcome.warnings),
         ]
     }
 }

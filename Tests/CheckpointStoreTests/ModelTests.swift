@@ -170,7 +170,7 @@ import Darwin
                 arguments = ["compact"]
             }
             let command = try Command.start(arguments + ["--store", store.path])
-            usleep(useconds_t.random(in: 0...60_000, using: &random))
+            usleep(useconds_t.random(in: 0...45_000, using: &random))
             command.send(SIGKILL)
             if command.wait().signal == SIGKILL { kills += 1 }
             try settle()

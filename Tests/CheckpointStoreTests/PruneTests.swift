@@ -223,4 +223,68 @@ import Testing
         try store.remove("r@10")
         try fixture.expectWhole()
     }
+
+    /// A plan that was made before others changed the store drops nothing that has become a head or got a name.
+    @Test func plansThatAreOutOfDate() throws {
+        let fixture = try StoreFixture()
+        var training = FineTune()
+        for step in 1...4 as ClosedRange<UInt64> { try fixture.ingest(training.next(), step: step) { $0.makesImage = false } }
+        let store = fixture.store
+        var policy = RetentionPolicy()
+        policy.keepLast = 1
+        let plan = try store.plan(policy)
+        #expect(plan.dropped.map(\.ref) == ["r@1", "r@2", "r@3"])
+        try store.remove("r@4")
+        #expect { try store.prune(plan) } throws: { ($0 as? StoreError)?.code == .conflict }
+        #expect(try store.history().map(\.step) == [1, 2, 3])
+        let other = try store.plan(policy)
+        try store.tag("r@1", as: "good")
+        #expect { try store.prune(other) } throws: { ($0 as? StoreError)?.code == .conflict }
+        try store.removeTag("good")
+        try store.pin("r@1")
+        #expect { try store.prune(other) } throws: { ($0 as? StoreError)?.code == .conflict }
+        try store.unpin("r@1")
+        #expect(try store.prune(other).removed.count == 2)
+        try fixture.expectWhole()
+    }
+
+    /// What a dry run says, where optimizers go too and where runs share snapshots.
+    @Test(arguments: [(1, nil), (3, 1), (nil, 1), (2, 2)] as [(Int?, Int?)])
+    func forecastsOfSharedRunsAndOptimizers(_ last: Int?, _ optimizers: Int?) throws {
+        let fixture = try StoreFixture()
+        let store = fixture.store
+        var (weights, moments) = (FineTune(tensors: 2), FineTune(tensors: 3))
+        for step in 1...6 {
+            let directory = fixture.path("out/checkpoint-\(step)")
+            try FileTree.write(weights.next(), to: directory + "/model.safetensors")
+            try FileTree.write(moments.next(), to: directory + "/optimizer.safetensors")
+            for run in step % 2 == 0 ? ["a", "b"] : ["a"] { try fixture.ingest(directory, run: run, step: UInt64(step)) { $0.makesImage = false } }
+        }
+        var policy = RetentionPolicy()
+        (policy.keepLast, policy.optimizerKeep) = (last, optimizers)
+        let plan = try store.plan(policy)
+        let expected = try plan.freedBytes + store.forecastRebasing(plan).savedBytes
+        let before = try store.stats().packedBytes
+        let result = try store.prune(plan)
+        let after = try store.stats()
+        #expect(result.freedBytes == before - after.packedBytes)
+        #expect(abs(Double(expected) - Double(result.freedBytes)) <= 0.05 * Double(before), "\(expected) expected, \(result.freedBytes) freed of \(before)")
+        #expect(plan.optimizers.isEmpty || result.rebasing.blocks > 0)
+        try fixture.expectWhole()
+    }
+
+    @Test func policiesOfAnyNumbersCanBeRead() throws {
+        let fixture = try StoreFixture()
+        var training = FineTune()
+        for step in 1...3 as ClosedRange<UInt64> { try fixture.ingest(training.next(), step: step) { $0.makesImage = false } }
+        var policy = RetentionPolicy()
+        (policy.keepEvery, policy.leastAge, policy.budget, policy.worth) = (.max, .max, .max, .distance)
+        policy.keepBest = [.init(metric: "loss", count: .max, isLowest: true)]
+        try fixture.store.savePolicy(policy, for: nil)
+        #expect(try fixture.store.policy(of: "r") == policy)
+        policy.worth = nil
+        policy.budget = nil
+        #expect(try fixture.store.plan(policy).dropped.isEmpty)
+        try fixture.expectWhole()
+    }
 }

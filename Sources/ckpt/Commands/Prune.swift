@@ -1,5 +1,6 @@
 import ArgumentParser
 import CheckpointStore
+import TensorFormats
 import WeakTraining
 
 /// `ckpt prune`
@@ -19,7 +20,7 @@ struct Prune: ParsableCommand {
             store is whole, and the same command goes on.
 
             --save keeps the policy in the store, for the runs of --run or for all others: ckpt ingest and ckpt watch then
-            apply it after each snapshot, ckpt train at its end. --saved applies it now, --forget removes it.
+            apply it after each snapshot, ckpt train at its end. --saved applies it now, --policies lists all, --forget removes it.
 
             \(ExitStatus.table)
             """.flowing)
@@ -35,47 +36,71 @@ struct Prune: ParsableCommand {
     var saved = false
     @Flag(help: "Remove the policy that the store keeps.")
     var forget = false
+    @Flag(name: .customLong("policies"), help: "List the policies that the store keeps, and do nothing else.")
+    var lists = false
     @Flag(name: .customLong("no-rebase"), help: "Leave blocks packed against what no snapshot has any more.")
     var leavesBases = false
     @OptionGroup var limits: ScoringLimits
     @OptionGroup var options: StoreOptions
 
     func validate() throws {
-        guard [save, saved, forget].count(where: { $0 }) < 2 else { throw ValidationError("--save, --saved or --forget, one of them") }
+        guard [save, saved, forget, lists].count(where: { $0 }) < 2 else { throw ValidationError("--save, --saved, --forget or --policies, one of them") }
         guard !(dryRun && (save || forget)) else { throw ValidationError("--dry-run changes nothing: without --save or --forget") }
-        guard !(saved || forget) || rules.isEmpty else { throw ValidationError("--saved and --forget go without rules") }
+        guard !(saved || forget || lists) || rules.isEmpty else { throw ValidationError("--saved, --forget and --policies go without rules") }
     }
 
     func run() throws {
         let store = try options.open()
         if forget { return try forget(store) }
+        if lists { return try list(store) }
         let pruner = Pruner(store: store, limits: limits, rebases: !leavesBases, isDryRun: dryRun, isJSON: options.json)
         if saved { return try applySaved(store, pruner) }
         let policy = try rules.policy()
-        // A policy may be there before its run.
-        let known = save ? Set(try store.history().map(\.run)) : Set(runs)
-        let outcome = try pruner.prune(policy, runs.isEmpty ? nil : runs.filter(known.contains))
+        let all = Set(try store.history().map(\.run))
+        // A policy may be there before its run; that for all others leaves those that have their own alone.
+        let own = save && runs.isEmpty ? Set(try store.policies().compactMap(\.run)) : []
+        let wanted = runs.isEmpty ? (own.isEmpty ? nil : all.subtracting(own).sorted()) : save ? runs.filter(all.contains) : runs
+        let outcome = try pruner.prune(policy, wanted)
         // Only once it has proved to be one that can be applied.
         if save {
             for run in runs.isEmpty ? [nil] : runs.map({ Optional($0) }) { try store.savePolicy(policy, for: run) }
         }
         pruner.print(outcome)
+        if save, !options.json { Console.print("kept as the policy of \(whose): ckpt ingest, watch and train apply it") }
+    }
+
+    private var whose: String { runs.isEmpty ? "all runs without their own" : "run \(runs.joined(separator: ", "))" }
+
+    private func list(_ store: Store) throws {
+        let policies = try store.policies().filter { policy in runs.isEmpty || policy.run.map(runs.contains) ?? true }
+        if options.json {
+            return Console.print(
+                JSONOutput.array(policies.map { ["run": .optional($0.run), "policy": .string($0.policy.json.text)] }).text)
+        }
+        guard !policies.isEmpty else { return Console.print("no policy is kept") }
+        for (run, policy) in policies { Console.print("\(run ?? "all runs without their own"): \(policy.json.text)") }
     }
 
     private func forget(_ store: Store) throws {
         for run in runs.isEmpty ? [nil] : runs.map({ Optional($0) }) where try !store.removePolicy(for: run) {
             let what = run.map { "run \($0)" } ?? "all runs"
-            throw StoreError(.noSuchRef, "no policy is kept for \(what)", hint: "ckpt prune --saved --dry-run shows those that are")
+            throw StoreError(.noSuchRef, "no policy is kept for \(what)", hint: "ckpt prune --policies lists those that are")
         }
-        if options.json { Console.print(JSONOutput.object([("forgotten", .strings(runs.isEmpty ? ["*"] : runs))]).text) }
+        let text = options.json ? JSONOutput.object([("forgotten", .strings(runs.isEmpty ? ["*"] : runs))]).text : "the policy of \(whose) is forgotten"
+        Console.print(text)
     }
 
     private func applySaved(_ store: Store, _ pruner: Pruner) throws {
-        let wanted = try runs.isEmpty ? Array(Set(store.history().map(\.run))).sorted() : runs
+        let all = Set(try store.history().map(\.run))
+        let wanted = runs.isEmpty ? all.sorted() : runs
         var isAny = false
         for run in wanted {
             guard let policy = try store.policy(of: run) else { continue }
             isAny = true
+            guard all.contains(run) else {
+                Console.error(Console.printable("ckpt: note: run \(run) has a policy, and no snapshot yet"))
+                continue
+            }
             pruner.print(try pruner.prune(policy, [run]))
         }
         guard isAny else { throw StoreError(.badInput, "no policy is kept for these runs", hint: "ckpt prune ... --save keeps one") }

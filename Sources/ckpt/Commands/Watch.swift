@@ -50,6 +50,9 @@ struct Watch: ParsableCommand {
     func validate() throws {
         guard settle >= 0, settle < 1e6, interval > 0, interval < 1e6 else { throw ValidationError("--settle and --interval are seconds") }
         guard leave >= 0 else { throw ValidationError("--leave is not negative") }
+        guard optimizerKeep == nil || !move else {
+            throw ValidationError("--move compares whole checkpoints, --optimizer-keep drops parts of them first: ckpt prune --optimizer-keep N --save does it after")
+        }
         guard optimizerKeep ?? 1 >= 1 else { throw ValidationError("--optimizer-keep is 1 at least") }
     }
 
@@ -58,25 +61,34 @@ struct Watch: ParsableCommand {
         var watchOptions = CheckpointWatch.Options()
         watchOptions.ingest.run = runName
         watchOptions.ingest.makesImage = !makesNoImage
-        watchOptions.ingest.optimizerKeep = move ? nil : optimizerKeep
+        watchOptions.ingest.optimizerKeep = optimizerKeep
         watchOptions.settleSeconds = settle
         let watch = CheckpointWatch(store, directory, watchOptions)
-        if move { try watch.removeLeftovers() }
+        if move {
+            // What cannot be removed is no reason to take nothing in.
+            do { try watch.removeLeftovers() } catch { say("note: \(error)") }
+        }
         let report = IngestReport(isJSON: options.json)
         let monitor = Monitor(progress: { report.show($0) }, isCancelled: { Interrupt.isRequested })
         var said: [String: String] = [:]
+        var refusals = 0
         say("watching \(directory)")
         while !Interrupt.isRequested {
             var isWaiting = true
             do throws(StoreError) {
-                let look = try watch.look(now: Clock.seconds, monitor: monitor) { result in
-                    report.add(result)
-                    PolicyAfterIngest(store: store, isJSON: options.json).apply(to: result.run)
-                }
+                let look = try watch.look(now: Clock.seconds, monitor: monitor) { report.add($0) }
                 for refused in look.refused { say("\(refused.error)") }
+                refusals += look.refused.count
                 tell(look.waiting + (look.absence.map { [(directory, $0)] } ?? []), &said)
-                try removeOriginals(look.originals, watch, monitor, &said)
+                let left = try removeOriginals(look.originals, watch, monitor, &said)
+                // Only once originals are compared: what a policy has dropped cannot be.
+                for run in Set(look.taken.map(\.run)).sorted() { PolicyAfterIngest(store: store, isJSON: options.json).apply(to: run, sparing: left) }
                 isWaiting = !look.waiting.isEmpty || !look.taken.isEmpty
+                if once, !watch.isThere { throw StoreError(.badInput, "\(directory): no such directory") }
+                if once, let stuck = look.stuck {
+                    report.finish()
+                    throw StoreError(.incomplete, "\(stuck.path): \(stuck.reason); nothing has changed for \(Int(look.quietSeconds)) s, so it is given up")
+                }
             } catch {
                 // Another writer, a disk that is full for now: look again.
                 guard error.code == .locked || error.code == .diskFull, !once else {
@@ -85,29 +97,38 @@ struct Watch: ParsableCommand {
                 }
                 tell([(directory, "\(error)")], &said)
             }
-            if once, !isWaiting { return report.finish() }
+            if once, !isWaiting {
+                report.finish()
+                if refusals > 0 { throw StoreError(.badInput, "\(directory): \(Format.count(refusals, "checkpoint")) refused") }
+                return
+            }
             sleep()
         }
         throw StoreError(.interrupted, "interrupted; \(report.committed)")
     }
 
+    /// Removes originals of what is in the store, but the newest. Returns the snapshots whose originals are left, and why nothing is to be
+    /// dropped of them yet.
     private func removeOriginals(
-        _ originals: [(path: String, ref: String)], _ watch: CheckpointWatch, _ monitor: Monitor, _ said: inout [String: String]
-    ) throws(StoreError) {
-        guard move else { return }
+        _ originals: [(path: String, ref: String, id: ContentID)], _ watch: CheckpointWatch, _ monitor: Monitor, _ said: inout [String: String]
+    ) throws(StoreError) -> [ContentID: String] {
+        guard move else { return [:] }
+        var left = Dictionary(originals.map { ($0.id, "its original is to be removed yet") }) { $1 }
         for original in originals.dropLast(leave) {
             do throws(StoreError) {
                 try watch.removeOriginal(original.path, of: original.ref, monitor: monitor)
+                left[original.id] = nil
                 if options.json {
                     Console.print(JSONOutput.object([("message_type", "moved"), ("source", .string(original.path)), ("ref", .string(original.ref))]).text)
                 } else {
                     Console.print("\(original.path): compared with \(original.ref) and removed")
                 }
             } catch {
-                guard error.code == .conflict || error.code == .badInput || error.code == .noSuchRef else { throw error }
+                guard error.code != .interrupted && error.code != .locked && error.code != .damaged else { throw error }
                 tell([(original.path, "left in place: \(error)")], &said)
             }
         }
+        return left
     }
 
     /// Says each thing once, until it changes.
