@@ -70,7 +70,7 @@ final class Ingestor {
                     try checkUnchanged()
                     try finishEmptyTensors(transaction, tables)
                     try image?.finish()
-                    try finish(transaction, tables, parts())
+                    try finish(transaction, tables, reader.parts(tensorIDs))
                     if isPendingStored { try transaction.delete(tables[.pending], pendingKey) }
                     isFinished = true
                 } else {
@@ -148,29 +148,6 @@ final class Ingestor {
 
     private func finishEmptyTensors(_ transaction: borrowing WriteTransaction, _ tables: Tables) throws {
         while tensorIDs.count < reader.tensors.count { try finishTensor(transaction, tables) }
-    }
-
-    /// The parts of the snapshot, now that every tensor has its id.
-    private func parts() -> [PartManifest] {
-        PartKind.allCases.compactMap { kind in
-            let files = reader.files.filter { $0.source.part == kind }.map(manifest)
-            return files.isEmpty ? nil : PartManifest(kind: kind, files: files)
-        }
-    }
-
-    private func manifest(_ file: ParsedFile) -> PartManifest.File {
-        let layout = file.layout
-        return PartManifest.File(
-            path: file.source.path, format: layout.format, isDirectory: file.source.isDirectory, size: layout.size,
-            skeleton: file.skeletonTensor.map { tensorIDs[$0] },
-            storages: zip(layout.storages, file.storageTensors).map { storage, tensor in
-                PartManifest.Storage(offset: storage.offset, length: storage.length, tensor: tensorIDs[tensor])
-            },
-            tensors: layout.tensors.map { tensor in
-                PartManifest.Tensor(
-                    name: tensor.name, storage: tensor.storage, offset: tensor.offset, dtype: tensor.dtype,
-                    shape: tensor.shape, strides: tensor.strides)
-            })
     }
 }
 

@@ -18,8 +18,9 @@ public struct RepairResult: Sendable {
 }
 
 extension Store {
-    /// Checks the store at `path` in full and mends what can be mended: damaged blocks and tensors from images, from the checkpoints they
-    /// were ingested from where those are still there, and from `originals`; counts; images. What is believed has the right SHA-256.
+    /// Checks the store at `path` in full and mends what can be mended: damaged blocks, tensors, parts and snapshots from images, from the
+    /// checkpoints they were ingested from where those are still there, and from `originals`; the step of a snapshot that has lost its only one;
+    /// counts; images. What is believed has the right SHA-256.
     ///
     /// Holds the store lock. Stopped anywhere, what was mended is mended.
     /// - Parameter originals: checkpoint directories or files, or directories that hold them.
@@ -49,12 +50,12 @@ extension Store {
     }
 }
 
-private struct Repair {
+struct Repair {
     let store: Store
     let originals: [String]
     let monitor: Monitor
     let progress: (ByteProgress) -> Void
-    private var result = RepairResult()
+    var result = RepairResult()
 
     init(store: Store, originals: [String], monitor: Monitor, progress: @escaping (ByteProgress) -> Void) {
         self.store = store
@@ -69,8 +70,17 @@ private struct Repair {
             result.report = report
             return result
         }
-        try recoverTensors(verifier)
-        if !result.recovered.isEmpty { (verifier, report) = try verify(.full) }
+        // From the names down: what a record uses is known once it can be read.
+        for kind in [Kind.step, .snapshot, .part, .tensor] {
+            let before = result.recovered.count
+            switch kind {
+            case .step: try recoverSteps(verifier)
+            case .snapshot: try recoverSnapshots(verifier)
+            case .part: try recoverParts(verifier)
+            default: try recoverTensors(verifier)
+            }
+            if result.recovered.count > before { (verifier, report) = try verify(.full) }
+        }
         try recoverBlocks(verifier)
         try mendCounts()
         try mendImages(verifier.damagedImages)
@@ -91,6 +101,18 @@ private struct Repair {
 
     // MARK: Places
 
+    /// Where each snapshot was ingested from, as far as steps can be read.
+    func sources(_ verifier: Verifier) throws -> [ContentID: [String]] {
+        var sources: [ContentID: [String]] = [:]
+        try store.read { transaction, tables in
+            try verifier.forEach(.step, transaction, tables) { _, value in
+                let record = try StepRecord(value)
+                sources[record.snapshot, default: []].append(record.source)
+            }
+        }
+        return sources
+    }
+
     /// A stored tensor in a file of a snapshot.
     private struct Place {
         var snapshot: ContentID
@@ -104,8 +126,7 @@ private struct Repair {
 
     /// The places of some tensors, in each snapshot that stands somewhere.
     private func places(of wanted: Set<ContentID>, _ verifier: Verifier) throws -> [ContentID: [Place]] {
-        var sources: [ContentID: [String]] = [:]
-        for entry in try store.history() { sources[entry.id, default: []].append(entry.source) }
+        let sources = try sources(verifier)
         var places: [ContentID: [Place]] = [:]
         try store.read { transaction, tables in
             for (id, paths) in sources {
@@ -146,7 +167,7 @@ private struct Repair {
         return found.filter { FileSystem.status($0)?.isRegular == true }
     }
 
-    private func read(_ path: String, _ ranges: [Range<UInt64>]) -> [UInt8]? {
+    func read(_ path: String, _ ranges: [Range<UInt64>]) -> [UInt8]? {
         guard let file = try? OpenFile(reading: path) else { return nil }
         var bytes = [UInt8](repeating: 0, count: ranges.reduce(0) { $0 + $1.count })
         var filled = 0

@@ -24,6 +24,8 @@ final class Verifier {
     private(set) var wrongCounts: [(kind: Kind, id: ContentID, counted: UInt64, uses: UInt64)] = []
     /// Whether a record that uses others cannot be read: what it used is counted more often than found.
     private(set) var hasUnreadableUsers = false
+    /// Keys of steps that cannot be read.
+    private(set) var unreadableSteps: [[UInt8]] = []
     private var notes: [String] = []
     private var reported: Set<String> = []
     private var depthLimit: UInt8 = 0
@@ -103,6 +105,7 @@ final class Verifier {
                 return Array(try Checksum.open(record, kind, key: key))
             } catch {
                 noteUnreadable(kind)
+                if kind == .step, !unreadableSteps.contains(key) { unreadableSteps.append(key) }
                 let text = "\(kind) \(Checksum.name(kind, key)) does not match its checksum"
                 if let id = try? ContentID(key) { damaged[id] = text } else { report(text) }
                 return nil

@@ -167,4 +167,21 @@ import Testing
         for entry in snapshots where (try? fixture.export("\(entry.id)")) != nil { whole += 1 }
         #expect(whole >= (table == "steps" ? 3 : 2) || table == "tensors", "\(whole)")
     }
+
+    /// Records of every kind, with the checkpoints they came from still there.
+    @Test(arguments: ["steps", "snapshots", "parts", "tensors"]) func recordsFromTheirOriginals(_ table: String) throws {
+        let fixture = try StoreFixture()
+        for step in 1...3 { try FakeTrainer.write(step: step, seed: UInt64(step), to: fixture.path("out")) }
+        try fixture.ingest(fixture.path("out"))
+        let before = try fixture.store.history().map { ["\($0.run)@\($0.step)", "\($0.id)"] }
+        try fixture.editRecord(table, [0]) { $0[$0.count - 12] ^= 4 }
+        #expect(try Store.verify(fixture.store.path, depth: .full).problems.isEmpty == false)
+        let result = try Store.repair(fixture.store.path)
+        #expect(result.lost.map(\.description) == [] && result.recovered.count == 1, "\(result)")
+        try fixture.expectWhole()
+        #expect(try fixture.store.history().map { ["\($0.run)@\($0.step)", "\($0.id)"] } == before)
+        for step in 1...3 {
+            #expect(FileTree.differences(try fixture.export("out@\(step)"), try FileTree.contents(of: fixture.path("out/checkpoint-\(step)"))) == [])
+        }
+    }
 }

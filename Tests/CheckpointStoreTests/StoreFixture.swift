@@ -39,19 +39,19 @@ struct StoreFixture {
         return try store.ingest(path, options: options)
     }
 
-    /// Changes a record's bytes behind the store's back, its checksum left as it was.
+    /// Changes the bytes of the first record at or after `key` behind the store's back, its checksum left as it was.
     func editRecord(_ table: String, _ key: [UInt8], _ change: (inout [UInt8]) -> Void) throws {
         let environment = try Environment.open(path: store.path + "/gen-1")
         let transaction = try environment.beginWrite()
         let table = try #require(try transaction.table(table))
-        var found: [UInt8]?
-        try transaction.scan(table, from: key) { _, value in
-            found = value.withUnsafeBytes { Array($0) }
+        var found: (key: [UInt8], value: [UInt8])?
+        try transaction.scan(table, from: key) { key, value in
+            found = (key.withUnsafeBytes { Array($0) }, value.withUnsafeBytes { Array($0) })
             return false
         }
-        var value = try #require(found)
-        change(&value)
-        try transaction.put(table, key, value)
+        var record = try #require(found)
+        change(&record.value)
+        try transaction.put(table, record.key, record.value)
         try transaction.commit()
     }
 

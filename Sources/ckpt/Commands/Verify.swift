@@ -8,7 +8,7 @@ struct Verify: ParsableCommand {
             Walks the pages of the data file before LMDB opens it, checks every record, count and name, decodes and hashes
             every block and compares every image. Damage is named with the snapshots and tensors it harms.
 
-            --repair mends damaged blocks and tensors from images, from the checkpoints they were ingested from, and from those of
+            --repair mends damaged blocks, tensors, parts and snapshots from images, from the checkpoints they were ingested from, and from those of
             --from: only bytes with the right SHA-256 are taken. Counts and images are made right. A block of which no copy is
             found is quarantined: the snapshots it harms stay named, all others are whole, and the same bytes, ingested
             again, mend it. Damaged pages of the data file are not repaired.
