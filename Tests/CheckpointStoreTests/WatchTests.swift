@@ -151,4 +151,34 @@ import Testing
         }
         try fixture.expectWhole()
     }
+
+    /// The policy drops nothing before its original was compared; then both go.
+    @Test func moveWithAPolicy() throws {
+        let fixture = try StoreFixture()
+        for step in 1...5 { try FakeTrainer.write(step: step, seed: UInt64(step), to: fixture.path("out")) }
+        letFilesSettle()
+        let store = ["--store", fixture.store.path]
+        #expect(try Command.run(["prune", "--keep-last", "3", "--optimizer-keep", "1", "--run", "out", "--save"] + store).status == 0)
+        for leave in [2, 0] {
+            let outcome = try Command.run(["watch", fixture.path("out"), "--once", "--move", "--leave", "\(leave)", "--settle", "0"] + store)
+            #expect(outcome.status == 0 && !outcome.errors.contains("left in place"), "\(outcome)")
+            let left = try FileManager.default.contentsOfDirectory(atPath: fixture.path("out"))
+            #expect(left.count == leave, "\(left)")
+        }
+        #expect(try fixture.store.history().map(\.step) == [3, 4, 5])
+        #expect(try fixture.store.history().map { try fixture.store.snapshot("\($0.id)").dropped.count } == [1, 1, 0])
+        try fixture.expectWhole()
+    }
+
+    @Test func onceGivesUpOnWhatStaysIncomplete() throws {
+        let fixture = try StoreFixture()
+        for step in 1...3 { try FakeTrainer.write(step: step, seed: UInt64(step), to: fixture.path("out")) }
+        try FileManager.default.removeItem(atPath: fixture.path("out/checkpoint-3/trainer_state.json"))
+        letFilesSettle()
+        let outcome = try Command.run(["watch", fixture.path("out"), "--once", "--settle", "0.1", "--interval", "0.1", "--store", fixture.store.path], timeout: 30)
+        #expect(outcome.status == 65 && outcome.errors.contains("checkpoint-3") && outcome.errors.contains("given up"), "\(outcome)")
+        #expect(try fixture.store.history().map(\.step) == [1, 2])
+        let absent = try Command.run(["watch", fixture.path("nowhere"), "--once", "--store", fixture.store.path])
+        #expect(absent.status == 65 && absent.errors.contains("no such directory"), "\(absent)")
+    }
 }

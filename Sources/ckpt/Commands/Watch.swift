@@ -20,9 +20,11 @@ struct Watch: ParsableCommand {
             or dropped by a policy, is known again after a restart and not read.
 
             --move removes originals, but for the newest --leave of them: each only after every file of it was read back from
-            the store and compared. A trainer that loads its best checkpoint at the end, or resumes, needs those it names.
+            the store and compared; until then the policy leaves its snapshot whole. A trainer that loads its best checkpoint at
+            the end, or resumes, needs those it names.
 
-            Runs until Ctrl-C or SIGTERM; --once ends when nothing is left to wait for.
+            Runs until Ctrl-C or SIGTERM; --once ends when nothing is left to wait for, and with an error when a checkpoint was
+            refused or stays incomplete: nothing has changed for six times --settle.
 
             \(ExitStatus.table)
             """.flowing)
@@ -80,9 +82,10 @@ struct Watch: ParsableCommand {
                 for refused in look.refused { say("\(refused.error)") }
                 refusals += look.refused.count
                 tell(look.waiting + (look.absence.map { [(directory, $0)] } ?? []), &said)
-                let left = try removeOriginals(look.originals, watch, monitor, &said)
+                var changed = Set(look.taken.map(\.run))
+                let left = try removeOriginals(look.originals, watch, monitor, &changed, &said)
                 // Only once originals are compared: what a policy has dropped cannot be.
-                for run in Set(look.taken.map(\.run)).sorted() { PolicyAfterIngest(store: store, isJSON: options.json).apply(to: run, sparing: left) }
+                for run in changed.sorted() { PolicyAfterIngest(store: store, isJSON: options.json).apply(to: run, sparing: left) }
                 isWaiting = !look.waiting.isEmpty || !look.taken.isEmpty
                 if once, !watch.isThere { throw StoreError(.badInput, "\(directory): no such directory") }
                 if once, let stuck = look.stuck {
@@ -107,10 +110,11 @@ struct Watch: ParsableCommand {
         throw StoreError(.interrupted, "interrupted; \(report.committed)")
     }
 
-    /// Removes originals of what is in the store, but the newest. Returns the snapshots whose originals are left, and why nothing is to be
-    /// dropped of them yet.
+    /// Removes originals of what is in the store, but the newest, and adds their runs to `changed`. Returns the snapshots whose originals are
+    /// left, and why nothing is to be dropped of them yet.
     private func removeOriginals(
-        _ originals: [(path: String, ref: String, id: ContentID)], _ watch: CheckpointWatch, _ monitor: Monitor, _ said: inout [String: String]
+        _ originals: [(path: String, ref: String, id: ContentID)], _ watch: CheckpointWatch, _ monitor: Monitor, _ changed: inout Set<String>,
+        _ said: inout [String: String]
     ) throws(StoreError) -> [ContentID: String] {
         guard move else { return [:] }
         var left = Dictionary(originals.map { ($0.id, "its original is to be removed yet") }) { $1 }
@@ -118,6 +122,7 @@ struct Watch: ParsableCommand {
             do throws(StoreError) {
                 try watch.removeOriginal(original.path, of: original.ref, monitor: monitor)
                 left[original.id] = nil
+                changed.insert(String(original.ref[..<(original.ref.lastIndex(of: "@") ?? original.ref.endIndex)]))
                 if options.json {
                     Console.print(JSONOutput.object([("message_type", "moved"), ("source", .string(original.path)), ("ref", .string(original.ref))]).text)
                 } else {
