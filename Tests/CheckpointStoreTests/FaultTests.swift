@@ -9,7 +9,7 @@ import Testing
 /// By a library that is preloaded (`Tests/Faults/faults.c`).
 @Suite struct FaultTests {
     /// Moments of each command that are tried with each kind of fault; all of them when slow tests run.
-    private static let moments = runsSlowTests ? Int.max : 4
+    private static let moments = runsSlowTests ? Int.max : 3
 
     enum Fault: String, CaseIterable { case full, error, short, kill, torn, lost }
 
