@@ -51,6 +51,13 @@ final class OpenFile: Sendable {
         guard descriptor >= 0 else { throw FileSystem.failure("create", path) }
     }
 
+    /// Opens an existing file for reading and writing.
+    init(changing path: String) throws {
+        descriptor = open(path, O_RDWR | O_CLOEXEC)
+        self.path = path
+        guard descriptor >= 0 else { throw FileSystem.failure("open", path) }
+    }
+
     /// Opens a file for locking, made when it is missing.
     init(locking path: String) throws {
         descriptor = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0o644)

@@ -20,17 +20,19 @@ extension Store {
     /// Writes the files of `ref` to the new directory `directory`, byte for byte as they were ingested.
     ///
     /// Written under a temporary name beside it, synced and renamed: what is there under its own name is whole.
-    /// - Parameter only: a pattern (`*`, `?`, `[...]`) for the paths of the files wanted; nil: all.
+    /// - Parameters:
+    ///   - only: a pattern (`*`, `?`, `[...]`) for the paths of the files wanted; nil: all.
+    ///   - leavingOut: parts whose files are not wanted.
     /// - Throws: `.conflict` when `directory` exists and is not empty; `.noSuchRef`; `.damaged` naming the block.
     /// - Complexity: O(bytes) on all processors; memory: a few blocks a processor.
     @discardableResult
     public func export(
-        _ ref: String, to directory: String, only: String? = nil, monitor: Monitor = Monitor(),
+        _ ref: String, to directory: String, only: String? = nil, leavingOut: Set<PartKind> = [], monitor: Monitor = Monitor(),
         progress: (ByteProgress) -> Void = { _ in }
     ) throws(StoreError) -> ExportResult {
         try throwingStoreErrors {
             let snapshot = try loadSnapshot(resolve(ref))
-            let files = snapshot.files.filter { only == nil || fnmatch(only!, $0.path, 0) == 0 }
+            let files = snapshot.parts.filter { !leavingOut.contains($0.kind) }.flatMap(\.files).filter { only == nil || fnmatch(only!, $0.path, 0) == 0 }
             guard !files.isEmpty else {
                 let first = snapshot.files.first?.path ?? "none"
                 throw StoreError(

@@ -24,7 +24,7 @@ struct Ckpt: ParsableCommand {
         version: CkptVersion.current,
         groupedSubcommands: [
             CommandGroup(name: "Store", subcommands: [Init.self, Stats.self, Verify.self, Compact.self]),
-            CommandGroup(name: "Snapshots", subcommands: [Ingest.self, Watch.self, Log.self, Show.self, Diff.self, Remove.self, Prune.self]),
+            CommandGroup(name: "Snapshots", subcommands: [Ingest.self, Watch.self, Log.self, Show.self, Diff.self, Merge.self, Remove.self, Prune.self]),
             CommandGroup(name: "Outputs", subcommands: [ProbeCommand.self, EntropyCommand.self, Gap.self, Eval.self, Generate.self]),
             CommandGroup(name: "Training", subcommands: [Train.self]),
             CommandGroup(name: "Names", subcommands: [Tag.self, Pin.self, Unpin.self]),
