@@ -17,10 +17,10 @@ import Darwin
     private static let flipsOfAPage = runsSlowTests ? 400 : 16
 
     /// Read by nothing.
-    private static let harmless: Set<PageMap.Role?> = [nil, .pagePad, .treePad, .overflowPad, .metaMap, .otherMeta]
+    private static let harmless: Set<PageMap.Role?> = [nil, .pagePad, .treePad, .overflowPad, .metaMap]
     /// Of these some are harmless: a key that separates the same pages still, a time of freeing that keeps its place, an unused word of a
-    /// tree's header.
-    private static let either: Set<PageMap.Role?> = [.branchKey, .freeKey, .metaMainTree]
+    /// tree's header, what the older meta page says of a commit that is past.
+    private static let either: Set<PageMap.Role?> = [.branchKey, .freeKey, .metaMainTree, .otherMeta]
 
     /// A store with everything in it.
     private static func makeStore() throws -> StoreFixture {
@@ -46,7 +46,10 @@ import Darwin
 
     @Test func everyPage() throws {
         let fixture = try StoreBitFlipTests.makeStore()
-        let path = fixture.store.path + "/gen-1/data.mdb"
+        // A copy that nothing holds open: LMDB would know its tables already.
+        let copy = fixture.path("copy")
+        try FileManager.default.copyItem(atPath: fixture.store.path, toPath: copy)
+        let path = copy + "/gen-1/data.mdb"
         let bytes = try FileTree.bytes(path)
         var roles = [PageMap.Role?](repeating: nil, count: bytes.count)
         for (role, ranges) in PageMap(bytes).roles {
@@ -66,7 +69,7 @@ import Darwin
                 pwrite(descriptor, &flipped, 1, off_t(byte))
                 let problems: [String]
                 do {
-                    problems = try Store.verify(fixture.store.path, depth: .full).problems.map(\.description)
+                    problems = try Store.verify(copy, depth: .full).problems.map(\.description)
                 } catch {
                     problems = ["\(error)"]
                 }
@@ -85,6 +88,6 @@ import Darwin
         }
         print("StoreBitFlipTests: \(noticed) flips found, \(harmless) harmless")
         #expect(noticed > 300 && harmless > 100)
-        try fixture.expectWhole()
+        #expect(try Store.verify(copy, depth: .full).problems.isEmpty)
     }
 }
