@@ -19,7 +19,7 @@ import Darwin
 
     /// A store, a copy of it in which `arguments` ran to their end, and the tokens that took. `prepare` runs in both first.
     private func references(_ arguments: [String], prepare: [String]?) throws -> (OutputPlayground, reference: String, tokens: Int) {
-        let playground = try OutputPlayground(samples: 120, tokens: 200...300, vocabulary: 256, width: 32)
+        let playground = try OutputPlayground(samples: 240, tokens: 200...300, vocabulary: 256, width: 32)
         if let prepare { _ = try finish(prepare, playground.store) }
         let reference = try copy(playground, "reference")
         return (playground, reference, try finish(arguments, reference))
@@ -40,9 +40,14 @@ import Darwin
         usleep(2_000)
         command.send(SIGSTOP)
         usleep(EntropyKillTests.microsecondsHeld)
-        command.send(SIGCONT)
-        while command.isRunning, try record()?.samplesDone ?? 0 == 0 { usleep(200) }
+        // In short pieces, looked at while it stands still: on a busy machine it could come to its end between two looks.
+        repeat {
+            command.send(SIGCONT)
+            usleep(2_000)
+            command.send(SIGSTOP)
+        } while try command.isRunning && record()?.samplesDone ?? 0 == 0
         command.send(how == .killed ? SIGKILL : SIGINT)
+        command.send(SIGCONT)
         let outcome = command.wait()
         #expect(how == .killed ? outcome.signal == SIGKILL : outcome.status == 130, "\(outcome)")
         if how == .interrupted { #expect(outcome.errors.contains("what was computed is kept") && outcome.output == "") }
