@@ -1,7 +1,5 @@
 public import CheckpointStore
 internal import CKernels
-internal import Dispatch
-internal import Synchronization
 internal import TensorFormats
 
 /// Compares checkpoints tensor by tensor.
@@ -49,8 +47,7 @@ public enum CheckpointDiff {
         }
         let total = pieces.reduce(0) { $0 + UInt64($1.range.count) }
         var deltas = pairs.map { WeightDelta($0.first) }
-        let threads = (0..<Int(ck_processor_count()))
-        let readers = try threads.map { _ in (try first.makeReader(), try second.makeReader()) }
+        let readers = try Lanes { (try first.makeReader(), try second.makeReader()) }
         var done: UInt64 = 0
         for start in stride(from: 0, to: pieces.count, by: batch) {
             if monitor.isCancelled() { throw StoreError(.interrupted, "interrupted") }
@@ -67,35 +64,20 @@ public enum CheckpointDiff {
 
     /// The sums of each piece, in order, on one thread a pair of readers.
     private static func compare(
-        _ pieces: [Piece], _ pairs: [(first: TensorEntry, second: TensorEntry)],
-        _ readers: [(TensorReader, TensorReader)]
+        _ pieces: [Piece], _ pairs: [(first: TensorEntry, second: TensorEntry)], _ readers: Lanes<(TensorReader, TensorReader)>
     ) throws -> [ck_comparison] {
         var sums = [ck_comparison](repeating: ck_comparison(), count: pieces.count)
-        let counter = Atomic<Int>(0)
-        let failure = Mutex<(any Error)?>(nil)
         try sums.withUnsafeMutableBufferPointer { sums in
-            // Each reader is used by one iteration, each sum written by one.
+            // Each is written by one lane.
             nonisolated(unsafe) let sums = sums
-            nonisolated(unsafe) let readers = readers
-            DispatchQueue.concurrentPerform(iterations: readers.count) { thread in
-                do {
-                    while true {
-                        let index = counter.wrappingAdd(1, ordering: .relaxed).oldValue
-                        guard index < pieces.count, failure.withLock({ $0 == nil }) else { return }
-                        let pair = pairs[pieces[index].pair]
-                        var comparison = TensorComparison(pair.first.dtype)
-                        try readers[thread].0.withBytes(of: pair.first, pieces[index].range) { left in
-                            try readers[thread].1.withBytes(of: pair.second, pieces[index].range) { right in
-                                comparison.add(left, right)
-                            }
-                        }
-                        sums[index] = comparison.sums
-                    }
-                } catch {
-                    failure.withLock { $0 = error }
+            try readers.forEach(pieces.count) { readers, index in
+                let pair = pairs[pieces[index].pair]
+                var comparison = TensorComparison(pair.first.dtype)
+                try readers.0.withBytes(of: pair.first, pieces[index].range) { left in
+                    try readers.1.withBytes(of: pair.second, pieces[index].range) { right in comparison.add(left, right) }
                 }
+                sums[index] = comparison.sums
             }
-            if let error = failure.withLock({ $0 }) { throw error }
         }
         return sums
     }

@@ -1,7 +1,4 @@
 public import CheckpointStore
-internal import CKernels
-internal import Dispatch
-internal import Synchronization
 internal import TensorFormats
 
 /// A weighted sum of checkpoints of the same tensors: a mean, an exponential moving average, or a task vector added to a model
@@ -91,11 +88,11 @@ public struct WeightedSum: Sendable {
         var done: UInt64 = 0
         let batch = 1024
         do {
-            let readers = try (0..<Int(ck_processor_count())).map { _ in try terms.map { try $0.contents.makeReader() } }
+            let readers = try Lanes { try terms.map { try $0.contents.makeReader() } }
             for start in stride(from: 0, to: pieces.count, by: batch) {
                 if monitor.isCancelled() { throw StoreError(.interrupted, "interrupted") }
                 let part = Array(pieces[start..<min(start + batch, pieces.count)])
-                try write(part, readers, sink)
+                try readers.forEach(part.count) { readers, index in try sum(part[index], readers, sink) }
                 done += part.reduce(0) { $0 + UInt64($1.range.count) }
                 progress(ByteProgress(doneBytes: done, totalBytes: total))
             }
@@ -104,27 +101,6 @@ public struct WeightedSum: Sendable {
         } catch {
             throw StoreError(.failed, "\(error)")
         }
-    }
-
-    private func write(
-        _ pieces: [Piece], _ readers: [[TensorReader]], _ sink: @escaping @Sendable (TensorEntry, UInt64, UnsafeRawBufferPointer) throws -> Void
-    ) throws {
-        let counter = Atomic<Int>(0)
-        let failure = Mutex<(any Error)?>(nil)
-        // Each set of readers is used by one iteration.
-        nonisolated(unsafe) let readers = readers
-        DispatchQueue.concurrentPerform(iterations: readers.count) { thread in
-            do {
-                while true {
-                    let index = counter.wrappingAdd(1, ordering: .relaxed).oldValue
-                    guard index < pieces.count, failure.withLock({ $0 == nil }) else { return }
-                    try sum(pieces[index], readers[thread], sink)
-                }
-            } catch {
-                failure.withLock { $0 = error }
-            }
-        }
-        if let error = failure.withLock({ $0 }) { throw error }
     }
 
     private func sum(

@@ -15,14 +15,8 @@ final class CopyFile: Sendable {
 
     /// Fills `buffer` with bytes `ranges`; false when that cannot be.
     func read(_ ranges: [Range<UInt64>], into buffer: UnsafeMutableRawBufferPointer) -> Bool {
-        guard !isStale.load(ordering: .relaxed) else { return false }
-        var filled = 0
-        for range in ranges {
-            let piece = UnsafeMutableRawBufferPointer(rebasing: buffer[filled..<(filled + range.count)])
-            guard (try? file.read(at: range.lowerBound, into: piece)) != nil else { return false }
-            filled += range.count
-        }
-        return filled == buffer.count
+        guard !isStale.load(ordering: .relaxed), ranges.reduce(0, { $0 + $1.count }) == buffer.count else { return false }
+        return (try? file.read(ranges, into: buffer)) != nil
     }
 
     func markStale() { isStale.store(true, ordering: .relaxed) }

@@ -20,12 +20,22 @@ struct CountRecord: Equatable {
 
     var isQuarantined: Bool { codec == CountRecord.quarantined }
 
-    init(count: UInt64, depth: UInt8, codec: UInt8, rawBytes: Int, packedBytes: Int) {
+    /// That of a stored block.
+    ///
+    /// - Parameter packedBytes: of the whole packed block.
+    init(count: UInt64, _ header: PackedHeader, packedBytes: Int) {
         self.count = count
-        self.depth = depth
-        self.codec = codec
-        self.rawBytes = UInt32(rawBytes)
+        depth = header.depth
+        codec = header.codec
+        rawBytes = UInt32(header.rawCount)
         self.packedBytes = UInt32(packedBytes)
+    }
+
+    /// That of a quarantined block.
+    init(quarantinedWith count: UInt64, rawBytes: Int) {
+        self.count = count
+        codec = CountRecord.quarantined
+        self.rawBytes = UInt32(rawBytes)
     }
 
     var encoded: [UInt8] {
@@ -62,6 +72,15 @@ struct CountRecord: Equatable {
 extension Transaction where Self: ~Copyable {
     func count(_ tables: Tables, _ kind: Kind, _ id: ContentID) throws -> CountRecord? {
         try record(tables, .count, CountRecord.key(kind, id)).map { bytes in try CountRecord(bytes) }
+    }
+
+    /// Visits the counts of a kind in the order of its ids.
+    func counts(_ tables: Tables, _ kind: Kind, _ body: (_ id: ContentID, _ count: CountRecord) throws -> Void) throws {
+        try records(tables, .count, from: [kind.rawValue]) { key, value in
+            guard key.first == kind.rawValue else { return false }
+            try body(ContentID(Array(key.dropFirst())), CountRecord(value))
+            return true
+        }
     }
 
     /// The blocks that `block` is packed against: each holds one use of its own.

@@ -116,6 +116,15 @@ final class OpenFile: Sendable {
         }
     }
 
+    /// Fills `buffer` with the bytes of `ranges`, end to end; together they are as long.
+    func read(_ ranges: [Range<UInt64>], into buffer: UnsafeMutableRawBufferPointer) throws {
+        var filled = 0
+        for range in ranges {
+            try read(at: range.lowerBound, into: UnsafeMutableRawBufferPointer(rebasing: buffer[filled..<(filled + range.count)]))
+            filled += range.count
+        }
+    }
+
     /// What comes until the end. The corresponding C function is `read`.
     func readToEnd(limit: Int) throws -> [UInt8] {
         var bytes: [UInt8] = []

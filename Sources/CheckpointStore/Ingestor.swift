@@ -115,9 +115,7 @@ final class Ingestor {
         try transaction.putRecord(tables, .block, id.bytes, packed)
         // One that was quarantined is whole again: its uses stay.
         let uses = try transaction.count(tables, .block, id)?.count ?? 0
-        let count = CountRecord(
-            count: uses + 1, depth: header.depth, codec: header.codec, rawBytes: header.rawCount, packedBytes: packed.count)
-        try transaction.putCount(tables, .block, id, count)
+        try transaction.putCount(tables, .block, id, CountRecord(count: uses + 1, header, packedBytes: packed.count))
         staged.insert(id)
         newBytes += UInt64(header.rawCount)
         packedBytes += UInt64(packed.count)

@@ -4,17 +4,17 @@ internal import Dispatch
 internal import Synchronization
 
 /// Work spread over the processors: one lane each, with buffers of its own.
-final class Lanes<Lane> {
+package final class Lanes<Lane> {
     private let lanes: [Lane]
 
     /// Makes a lane for each processor this process may run on.
-    init(_ make: () throws -> Lane) rethrows {
+    package init(_ make: () throws -> Lane) rethrows {
         lanes = try (0..<Int(ck_processor_count())).map { _ in try make() }
     }
 
     /// Calls `body` for every index below `count`, in any order, each lane one at a time. The first error stops
     /// the lanes and is thrown.
-    func forEach(_ count: Int, _ body: (Lane, Int) throws -> Void) throws {
+    package func forEach(_ count: Int, _ body: (Lane, Int) throws -> Void) throws {
         try run { lane, next in
             while let index = next(count) { try body(lane, index) }
         }

@@ -136,12 +136,7 @@ extension Ancestor {
             let block = plan.grid.count / 2
             let ranges = reader.ranges(ofBlock: block, in: plan)
             let raw = UnsafeMutableRawBufferPointer(rebasing: lane.raw[..<plan.grid.range(block).count])
-            let file = try OpenFile(reading: reader.files[plan.file].source.location)
-            var filled = 0
-            for range in ranges {
-                try file.read(at: range.lowerBound, into: UnsafeMutableRawBufferPointer(rebasing: raw[filled..<(filled + range.count)]))
-                filled += range.count
-            }
+            try OpenFile(reading: reader.files[plan.file].source.location).read(ranges, into: raw)
             guard let known = try? BlockChain(record.blocks[block], transaction, tables).decode(count: raw.count, transaction, tables, lane)
             else { continue }
             let expected = lane.coder.expectedBytes(UnsafeRawBufferPointer(raw), element: plan.dtype, bases: known.suffix(1))

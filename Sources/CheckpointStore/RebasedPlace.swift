@@ -58,8 +58,7 @@ struct RebasedPlace: Sendable {
         for block in changed {
             for base in block.bases { try transaction.retain(tables, .block, base) }
             try block.packed.withUnsafeBytes { try transaction.putRecord(tables, .block, block.id.bytes, $0) }
-            var count = block.before
-            (count.depth, count.codec, count.packedBytes) = (block.header.depth, block.header.codec, UInt32(block.packed.count))
+            let count = CountRecord(count: block.before.count, block.header, packedBytes: block.packed.count)
             try transaction.putCount(tables, .block, block.id, count)
             released += block.basesBefore
             result.blocks += 1

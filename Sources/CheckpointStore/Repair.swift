@@ -170,15 +170,7 @@ struct Repair {
     func read(_ path: String, _ ranges: [Range<UInt64>]) -> [UInt8]? {
         guard let file = try? OpenFile(reading: path) else { return nil }
         var bytes = [UInt8](repeating: 0, count: ranges.reduce(0) { $0 + $1.count })
-        var filled = 0
-        for range in ranges {
-            let isRead: Bool = bytes.withUnsafeMutableBytes { buffer in
-                (try? file.read(at: range.lowerBound, into: UnsafeMutableRawBufferPointer(rebasing: buffer[filled..<(filled + range.count)]))) != nil
-            }
-            guard isRead else { return nil }
-            filled += range.count
-        }
-        return bytes
+        return bytes.withUnsafeMutableBytes({ try? file.read(ranges, into: $0) }) == nil ? nil : bytes
     }
 
     // MARK: Tensors
@@ -331,11 +323,10 @@ struct Repair {
             try store.write { transaction, tables in
                 guard let record = try transaction.get(tables[.block], id.bytes) else { return }
                 let key = id.bytes
-                let (header, bytes) = try record.withUnsafeBytes { record in
+                let count = try record.withUnsafeBytes { record in
                     let packed = try Checksum.unchecked(record, .block, key: key)
-                    return (try PackedHeader(packed), packed.count)
+                    return CountRecord(count: uses, try PackedHeader(packed), packedBytes: packed.count)
                 }
-                let count = CountRecord(count: uses, depth: header.depth, codec: header.codec, rawBytes: header.rawCount, packedBytes: bytes)
                 if (try? transaction.count(tables, .block, id)) != count { try transaction.putCount(tables, .block, id, count) }
             }
         } else {
@@ -379,9 +370,7 @@ struct Repair {
         }
         try store.write { transaction, tables in
             try packed.withUnsafeBytes { try transaction.putRecord(tables, .block, id.bytes, $0) }
-            try transaction.putCount(
-                tables, .block, id,
-                CountRecord(count: uses, depth: header.depth, codec: header.codec, rawBytes: header.rawCount, packedBytes: packed.count))
+            try transaction.putCount(tables, .block, id, CountRecord(count: uses, header, packedBytes: packed.count))
         }
     }
 
@@ -391,8 +380,7 @@ struct Repair {
             try transaction.delete(tables[.block], id.bytes)
             try transaction.putCount(
                 tables, .block, id,
-                CountRecord(
-                    count: max(1, uses), depth: 0, codec: CountRecord.quarantined, rawBytes: rawBytes ?? Int(known?.rawBytes ?? 0), packedBytes: 0))
+                CountRecord(quarantinedWith: max(1, uses), rawBytes: rawBytes ?? Int(known?.rawBytes ?? 0)))
         }
     }
 

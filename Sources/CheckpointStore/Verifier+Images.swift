@@ -49,14 +49,9 @@ extension Verifier {
                 guard damaged[tensor] == nil, let record = try Verifier.optional({ try transaction.tensorRecord(tables, tensor) }) else { continue }
                 try lanes.forEach(record.blocks.count) { lane, index in
                     let pieces = Ranges.slice(ranges, record.grid.range(index))
-                    var filled = 0
-                    for piece in pieces {
-                        let target = UnsafeMutableRawBufferPointer(rebasing: lane.raw[filled..<(filled + piece.count)])
-                        try source.read(at: piece.lowerBound, into: target)
-                        filled += piece.count
-                    }
-                    let bytes = UnsafeRawBufferPointer(rebasing: lane.raw[..<filled])
-                    if ContentID.hash(of: bytes) != record.blocks[index] {
+                    let bytes = UnsafeMutableRawBufferPointer(rebasing: lane.raw[..<record.grid.range(index).count])
+                    try source.read(pieces, into: bytes)
+                    if ContentID.hash(of: UnsafeRawBufferPointer(bytes)) != record.blocks[index] {
                         firstBad.withLock { $0 = min($0 ?? .max, pieces.first?.lowerBound ?? 0) }
                     }
                 }

@@ -361,10 +361,10 @@ import Testing
             (1.0 as Float, 0x3F80 as UInt16), (1.00390625, 0x3F80), (1.01171875, 0x3F82), (1.0039064, 0x3F81), (-2, 0xC000), (0, 0),
             (.infinity, 0x7F80), (.greatestFiniteMagnitude, 0x7F80), (-0.0, 0x8000),
         ] {
-            #expect(Narrowing.bf16(value) == word, "\(value)")
+            #expect(FloatWords.bfloat(value) == word, "\(value)")
         }
-        #expect(Float(bitPattern: UInt32(Narrowing.bf16(.nan)) << 16).isNaN)
-        #expect(Float(bitPattern: UInt32(Narrowing.bf16(Float(bitPattern: 0x7F80_0001))) << 16).isNaN)
+        #expect(Float(bitPattern: UInt32(FloatWords.bfloat(Float.nan)) << 16).isNaN)
+        #expect(Float(bitPattern: UInt32(FloatWords.bfloat(Float(bitPattern: 0x7F80_0001))) << 16).isNaN)
     }
 }
 

@@ -17,23 +17,11 @@ import lmdb
 import numpy as np
 
 from bench import Table, command
+from floats import write_safetensors
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(HERE, "../../format-spec/reader"))
 import reader  # noqa: E402
-
-
-def write_safetensors(path, tensors):
-    header, offset = {}, 0
-    for name, array in tensors.items():
-        header[name] = {"dtype": "BF16", "shape": list(array.shape), "data_offsets": [offset, offset + array.nbytes]}
-        offset += array.nbytes
-    text = json.dumps(header).encode()
-    text += b" " * (-len(text) % 8)
-    with open(path, "wb") as file:
-        file.write(len(text).to_bytes(8, "little") + text)
-        for array in tensors.values():
-            file.write(array.tobytes())
 
 
 def bf16(values):
@@ -85,7 +73,7 @@ class Bench:
         for step in range(count):
             # Other bytes in every block, of the same statistics.
             base += np.uint16(1) + (self.random.integers(0, 4, (rows, 1), dtype=np.uint16))
-            write_safetensors(source, {"model.weight": base})
+            write_safetensors(source, {"model.weight": ("BF16", base.shape, base)})
             command([self.ckpt, "ingest", source, "--run", "r", "--step", str(step), "--pack", "dense", "--no-image", "--store", store])
             for peer in peers:
                 peer.add(source, step)
@@ -214,7 +202,7 @@ class Bench:
             step += 1
             # A fine-tune: most words move by a unit or stay.
             words = words + self.random.choice(np.array([0, 0, 0, 1, 1, 65535, 65535, 2], np.uint16), words.shape)
-            write_safetensors(source, {f"layers.{index}.weight": part for index, part in enumerate(np.split(words, 4))})
+            write_safetensors(source, {f"layers.{index}.weight": ("BF16", part.shape, part) for index, part in enumerate(np.split(words, 4))})
 
         def cycle(store):
             seconds, _, _ = command([self.ckpt, "ingest", source, "--run", "r", "--step", str(step), "--no-image", "--store", store])

@@ -1,9 +1,7 @@
-internal import TensorFormats
-
 /// Words of floating-point types as numbers, and numbers rounded to them: to the nearest, of two as near to the even one.
-enum FloatWords {
+package enum FloatWords {
     /// Bytes of a word; nil for a type that is no plain floating-point number.
-    static func byteCount(_ dtype: DType) -> Int? {
+    package static func byteCount(_ dtype: DType) -> Int? {
         switch dtype {
         case .bf16, .f16: 2
         case .f32: 4
@@ -13,7 +11,7 @@ enum FloatWords {
     }
 
     /// Adds `weight` times each word to `sums`, or with `isFirst` sets them.
-    static func add(
+    package static func add(
         _ bytes: UnsafeRawBufferPointer, _ dtype: DType, weight: Double, to sums: UnsafeMutableBufferPointer<Double>, isFirst: Bool
     ) {
         func each<Word: FixedWidthInteger>(_: Word.Type, _ value: (Word) -> Double) {
@@ -33,7 +31,7 @@ enum FloatWords {
     }
 
     /// Rounds each of `sums` into a word.
-    static func round(_ sums: UnsafeMutableBufferPointer<Double>, _ dtype: DType, into bytes: UnsafeMutableRawBufferPointer) {
+    package static func round(_ sums: UnsafeMutableBufferPointer<Double>, _ dtype: DType, into bytes: UnsafeMutableRawBufferPointer) {
         func each<Word: FixedWidthInteger>(_: Word.Type, _ word: (Double) -> Word) {
             for index in sums.indices {
                 bytes.storeBytes(of: word(sums[index]).littleEndian, toByteOffset: index * MemoryLayout<Word>.size, as: Word.self)
@@ -50,7 +48,7 @@ enum FloatWords {
 
     /// The nearest Float, but for one that is not exact the neighbour whose last bit is set: rounded once more to a type of fewer bits it is
     /// what rounding the Double at once would be (Boldo and Melquiond 2008).
-    static func odd(_ value: Double) -> Float {
+    package static func odd(_ value: Double) -> Float {
         let nearest = Float(value)
         guard nearest.isFinite, Double(nearest) != value else { return nearest }
         let below = Double(nearest.magnitude) > value.magnitude ? nearest.magnitude.nextDown : nearest.magnitude
@@ -58,14 +56,17 @@ enum FloatWords {
         return value < 0 ? -odd : odd
     }
 
-    static func bfloat(_ value: Double) -> UInt16 {
-        let bits = odd(value).bitPattern
-        guard value == value else { return UInt16(bits >> 16) | 0x40 }
-        return UInt16(truncatingIfNeeded: (bits + 0x7FFF + (bits >> 16 & 1)) >> 16)
+    package static func bfloat(_ value: Double) -> UInt16 { bfloat(odd(value)) }
+
+    package static func bfloat(_ value: Float) -> UInt16 {
+        let bits = value.bitPattern
+        // NaN stays NaN.
+        if value.isNaN { return UInt16(truncatingIfNeeded: bits >> 16) | 0x40 }
+        return UInt16(truncatingIfNeeded: (bits &+ 0x7FFF &+ (bits >> 16) & 1) >> 16)
     }
 
     /// The value of an IEEE half.
-    static func half(_ word: UInt16) -> Double {
+    package static func half(_ word: UInt16) -> Double {
         let (exponent, fraction) = (Int(word >> 10 & 0x1F), Double(word & 0x3FF))
         let magnitude: Double =
             switch exponent {
@@ -77,7 +78,7 @@ enum FloatWords {
     }
 
     /// The nearest IEEE half.
-    static func half(_ value: Double) -> UInt16 {
+    package static func half(_ value: Double) -> UInt16 {
         let sign: UInt16 = value.sign == .minus ? 0x8000 : 0
         guard value == value else { return sign | 0x7E00 }
         let magnitude = value.magnitude
