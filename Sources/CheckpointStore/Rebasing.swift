@@ -105,9 +105,10 @@ struct Rebasing {
     ///   - result: what was done is added to it, also when an error ends it.
     ///   - progress: called with raw bytes looked at and their sum.
     func perform(_ windows: [Window], into result: inout RebasingResult, progress: (ByteProgress) -> Void = { _ in }) throws {
+        var decided = IDTable()
         try visit(windows, into: &result, progress: progress, uses: { block, transaction, tables in
-            try transaction.count(tables, .block, block)?.count ?? 0
-        }) { found in
+            try decided[block].map { UInt64($0) } ?? transaction.count(tables, .block, block)?.count ?? 0
+        }, decide: { decided[$0] = .max }) { found in
             var result = RebasingResult()
             guard found.contains(where: { !$0.changed.isEmpty }) else {
                 for one in found { result += one.kept }
@@ -124,18 +125,22 @@ struct Rebasing {
     ///
     /// - Parameter trimmed: snapshots that have lost their optimizer state by then.
     func forecast(
-        _ windows: [Window], _ forecast: RemovalForecast, trimmed: Set<ContentID>, progress: (ByteProgress) -> Void = { _ in }
+        _ windows: [Window], _ forecast: consuming RemovalForecast, trimmed: Set<ContentID>, progress: (ByteProgress) -> Void = { _ in }
     ) throws -> RebasingResult {
         var result = RebasingResult()
+        var forecast = forecast
         try visit(windows, isForecast: true, trimmed: trimmed, into: &result, progress: progress, uses: { block, transaction, tables in
             try forecast.uses(of: block, transaction, tables)
-        }) { found in found.reduce(into: RebasingResult()) { $0 += $1.expected } }
+        }, decide: { forecast.keep($0) }) { found in found.reduce(into: RebasingResult()) { $0 += $1.expected } }
         return result
     }
 
+    /// - Parameters:
+    ///   - uses: of a block; of one that was decided on so many that it is taken for one of a snapshot's own. Called on many threads.
+    ///   - decide: called with each hidden block of `finish`'s places: runs that share snapshots come upon them once more.
     private func visit(
         _ windows: [Window], isForecast: Bool = false, trimmed: Set<ContentID> = [], into result: inout RebasingResult, progress: (ByteProgress) -> Void,
-        uses: @escaping (ContentID, borrowing ReadTransaction, Tables) throws -> UInt64,
+        uses: @escaping (ContentID, borrowing ReadTransaction, Tables) throws -> UInt64, decide: (ContentID) -> Void,
         finish: ([RebasedPlace]) throws -> RebasingResult
     ) throws {
         guard !windows.isEmpty else { return }
@@ -143,8 +148,6 @@ struct Rebasing {
         let generation = try store.currentGeneration()
         var meter = ByteProgress(doneBytes: 0, totalBytes: try windows.reduce(0) { try $0 + rawBytes($1) })
         var places: [Place] = []
-        // Hidden blocks that were decided on: runs that share snapshots come upon them once more.
-        var decided: Set<ContentID> = []
         func flush() throws {
             try monitor.checkCancelled()
             let found = Mutex<[(index: Int, place: RebasedPlace)]>([])
@@ -165,7 +168,11 @@ struct Rebasing {
                 }
             }
             let inOrder = found.withLock { $0.sorted { $0.index < $1.index } }.map(\.place)
-            result += try finish(inOrder.filter { place in place.hidden.filter { decided.insert($0.id).inserted }.count > 0 })
+            // Two places of one batch may have the same blocks.
+            var seen: Set<ContentID> = []
+            let settled = inOrder.filter { place in place.hidden.allSatisfy { seen.insert($0.id).inserted } }
+            result += try finish(settled)
+            for place in settled { for block in place.hidden { decide(block.id) } }
             result.damage = result.damage ?? damage.withLock { $0 }
             meter.doneBytes += batch.reduce(0) { $0 + $1.rawBytes }
             progress(meter)

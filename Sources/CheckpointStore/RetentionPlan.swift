@@ -21,7 +21,7 @@ public struct RetentionPlan: Sendable {
         public var marginal: Double?
         /// Why it is worth nothing, or why nothing is known.
         public var note: String?
-        /// Packed bytes that go with it, when those in the rows before it have gone.
+        /// Packed bytes that go with it, when those in the rows behind it have gone.
         public var freedBytes: UInt64 = 0
 
         public var isKept: Bool { !reasons.isEmpty }
@@ -39,8 +39,6 @@ public struct RetentionPlan: Sendable {
     /// Of the runs in question, by run and step.
     public var rows: [Row]
     public var optimizers: [DroppedOptimizer]
-    /// Packed bytes of all blocks of the store before; nil without a budget.
-    public var packedBytes: UInt64?
     /// What the policy could not do.
     public var warnings: [String] = []
 
@@ -71,22 +69,23 @@ extension Store {
         } else {
             entries = try history()
         }
-        let planner = RetentionPlanner(store: self, policy: policy, worths: worths, now: now ?? FileSystem.now(), entries)
+        var planner = RetentionPlanner(store: self, policy: policy, worths: worths, needed: needed, now: now ?? FileSystem.now(), entries)
         return try throwingStoreErrors {
-            guard let budget = policy.budget, rebases else { return try planner.plan(needed, room: policy.budget) }
-            return try plan(planner, needed, budget)
+            try planner.decide()
+            guard let budget = policy.budget else { return try planner.plan() }
+            var space = try planner.space()
+            return try rebases ? plan(planner, &space, budget) : planner.plan(within: budget, &space)
         }
     }
 
     /// The choice counts blocks as they are packed now; where others are packed anew once it has come to pass, more has room. So what that
     /// leaves is given to the choice, until it is used up or too much.
-    private func plan(_ planner: RetentionPlanner, _ needed: [ContentID: String], _ budget: UInt64) throws -> RetentionPlan {
+    private func plan(_ planner: RetentionPlanner, _ space: inout SnapshotSpace, _ budget: UInt64) throws -> RetentionPlan {
         var fitting: RetentionPlan?
         var (room, fittingRoom, tooMuch) = (budget, UInt64(0), UInt64.max)
         for _ in 0..<Store.budgetRounds {
-            var plan = try planner.plan(needed, room: room)
-            let total = plan.packedBytes ?? 0
-            let after = try total - min(total, plan.freedBytes + forecastRebasing(plan).savedBytes)
+            var plan = try planner.plan(within: room, &space)
+            let after = try space.storeBytes - min(space.storeBytes, plan.freedBytes + forecastRebasing(plan).savedBytes)
             if after <= budget {
                 plan.warnings.removeAll { $0.contains(RetentionPlanner.overBudget) }
                 (fitting, fittingRoom) = (plan, room)
@@ -111,45 +110,54 @@ extension Store {
 private struct RetentionPlanner {
     static let overBudget = "is over the budget"
 
-    let store: Store
-    let policy: RetentionPolicy
-    let worths: [String: SnapshotWorth]
-    let now: Int64
+    private let store: Store
+    private let policy: RetentionPolicy
+    private let worths: [String: SnapshotWorth]
+    private let needed: [ContentID: String]
+    private let now: Int64
     private var rows: [RetentionPlan.Row]
     private var warnings: [String] = []
 
-    init(store: Store, policy: RetentionPolicy, worths: [String: SnapshotWorth], now: Int64, _ entries: [HistoryEntry]) {
+    init(
+        store: Store, policy: RetentionPolicy, worths: [String: SnapshotWorth], needed: [ContentID: String], now: Int64, _ entries: [HistoryEntry]
+    ) {
         self.store = store
         self.policy = policy
         self.worths = worths
+        self.needed = needed
         self.now = now
         rows = entries.map { RetentionPlan.Row(entry: $0, reasons: []) }
     }
 
-    /// - Parameter room: packed bytes that the budget's choice counts with.
-    func plan(_ needed: [ContentID: String], room: UInt64?) throws -> RetentionPlan {
-        var planner = self
-        return try planner.decide(needed, room)
-    }
-
-    private mutating func decide(_ needed: [ContentID: String], _ room: UInt64?) throws -> RetentionPlan {
-        keepProtected(needed)
+    /// Applies all rules but the budget.
+    mutating func decide() throws {
+        keepProtected()
         if policy.keepsSnapshots {
             try forEachRun { planner, _, indices in try planner.keepByRules(indices) }
         } else {
             for index in rows.indices { rows[index].reasons.append("no rule drops it") }
         }
         if policy.worth != nil { try keepByWorth() }
-        return try store.readAll { transaction, tables in
-            var total: UInt64?
-            if let room {
-                let bytes = try RetentionPlanner.packedBytes(transaction, tables)
-                try keepWithin(room, bytes, transaction, tables)
-                total = bytes
-            }
-            noteWorth()
-            return try forecast(total, sparing: Set(needed.keys), transaction, tables)
-        }
+    }
+
+    /// What the snapshots take that no rule keeps.
+    func space() throws -> SnapshotSpace {
+        try store.readAll { transaction, tables in try SnapshotSpace(rows.filter { !$0.isKept }.map(\.entry.id), transaction, tables) }
+    }
+
+    /// - Parameters:
+    ///   - room: packed bytes that all blocks of the store may take.
+    ///   - space: what `space()` gave.
+    func plan(within room: UInt64, _ space: inout SnapshotSpace) throws -> RetentionPlan {
+        var planner = self
+        planner.keepWithin(room, &space)
+        return try planner.plan()
+    }
+
+    func plan() throws -> RetentionPlan {
+        var planner = self
+        planner.noteWorth()
+        return try store.readAll { transaction, tables in try planner.forecast(transaction, tables) }
     }
 
     private mutating func forEachRun(_ body: (inout RetentionPlanner, String, [Int]) throws -> Void) rethrows {
@@ -163,7 +171,7 @@ private struct RetentionPlanner {
         }
     }
 
-    private mutating func keepProtected(_ needed: [ContentID: String]) {
+    private mutating func keepProtected() {
         for index in rows.indices {
             let entry = rows[index].entry
             if entry.isHead { rows[index].reasons.append("head") }
@@ -235,12 +243,9 @@ private struct RetentionPlanner {
         }
     }
 
-    private mutating func keepWithin(
-        _ budget: UInt64, _ total: UInt64, _ transaction: borrowing ReadTransaction, _ tables: Tables
-    ) throws {
+    private mutating func keepWithin(_ budget: UInt64, _ space: inout SnapshotSpace) {
         let open = rows.indices.filter { !rows[$0].isKept }
-        var space = try SnapshotSpace(open.map { rows[$0].entry.id }, transaction, tables)
-        let fixed = total - min(total, space.totalBytes)
+        let fixed = space.storeBytes - space.totalBytes
         guard fixed <= budget else {
             warnings.append("what stays in any case \(RetentionPlanner.overBudget): it takes \(fixed) packed bytes, \(fixed - budget) more")
             return
@@ -262,33 +267,30 @@ private struct RetentionPlanner {
     private mutating func noteWorth() {
         for (run, worth) in worths {
             let indices = rows.indices.filter { rows[$0].entry.run == run }
-            let kept = indices.filter { rows[$0].isKept }.map { rows[$0].entry.id }
+            let marginals = worth.marginals(
+                of: indices.map { rows[$0].entry.id }, beside: Set(indices.filter { rows[$0].isKept }.map { rows[$0].entry.id }))
             for index in indices {
-                let id = rows[index].entry.id
-                guard let value = worth.value(of: id) else { continue }
-                var cover = SnapshotWorth.Cover(worth)
-                for other in kept where other != id { cover.add(other) }
-                rows[index].value = value
-                rows[index].marginal = cover.marginal(id)
+                rows[index].value = worth.value(of: rows[index].entry.id)
+                rows[index].marginal = marginals[rows[index].entry.id]
             }
         }
     }
 
     private mutating func forecast(
-        _ total: UInt64?, sparing spared: Set<ContentID>, _ transaction: borrowing ReadTransaction, _ tables: Tables
+        _ transaction: borrowing ReadTransaction, _ tables: Tables
     ) throws -> RetentionPlan {
         var forecast = try forecastRows(transaction, tables)
         var optimizers: [RetentionPlan.DroppedOptimizer] = []
         if let keep = policy.optimizerKeep {
             let gone = Set(rows.filter { !$0.isKept }.map(\.ref))
             for run in Set(rows.map(\.entry.run)).sorted() {
-                for entry in try OptimizerWindow(run: run, keep: keep, gone: gone).unwanted(transaction, tables) where !spared.contains(entry.snapshot) {
+                for entry in try OptimizerWindow(run: run, keep: keep, gone: gone).unwanted(transaction, tables) where needed[entry.snapshot] == nil {
                     let bytes = try forecast.dropPart(.optimizer, of: entry.snapshot, transaction, tables)
                     optimizers.append(.init(ref: entry.ref, id: entry.snapshot, freedBytes: bytes))
                 }
             }
         }
-        return RetentionPlan(policy: policy, rows: rows, optimizers: optimizers, packedBytes: total, warnings: warnings)
+        return RetentionPlan(policy: policy, rows: rows, optimizers: optimizers, warnings: warnings)
     }
 
     /// What those that go free. One whose records cannot be read stays: nobody can say what it used.
@@ -296,7 +298,8 @@ private struct RetentionPlanner {
         while true {
             var forecast = RemovalForecast()
             var damaged: Int?
-            for index in rows.indices where !rows[index].isKept {
+            // The newest first: what is packed against others goes before them.
+            for index in rows.indices.reversed() where !rows[index].isKept {
                 do {
                     rows[index].freedBytes = try forecast.removeUse(of: rows[index].entry.id, transaction, tables)
                 } catch let error as StoreError where error.code == .damaged {
@@ -308,16 +311,6 @@ private struct RetentionPlanner {
             guard let damaged else { return forecast }
             for index in rows.indices where rows[index].entry.id == rows[damaged].entry.id { rows[index].reasons.append("damaged") }
         }
-    }
-
-    private static func packedBytes(_ transaction: borrowing ReadTransaction, _ tables: Tables) throws -> UInt64 {
-        var bytes: UInt64 = 0
-        try transaction.records(tables, .count, from: [Kind.block.rawValue]) { key, value in
-            guard key.first == Kind.block.rawValue else { return false }
-            bytes += UInt64(try CountRecord(value).packedBytes)
-            return true
-        }
-        return bytes
     }
 }
 

@@ -17,42 +17,27 @@ public struct RunStats: Sendable {
 
 /// Which runs use which blocks: through their snapshots' tensors, and through blocks packed against others.
 ///
-/// Filled in three steps: blocks and tensors in the order of their ids, then bases, then run after run. Some 20 bytes of
-/// memory for each block and 12 for each tensor.
+/// Some 20 bytes of memory for each block and 12 for each tensor.
 struct RunUsage {
     /// Marks on a block beside the number of the run that reached it last, which counts from 1.
     private static let isShared: UInt32 = 1 << 31
     private static let isInTensor: UInt32 = 1 << 30
     private static let runMask = isInTensor - 1
-    private static let none = UInt32.max
 
-    private var blocks = IDNumbers()
-    private var packedBytes: [UInt32] = []
-    private var marks: [UInt32] = []
-    /// The first base of each block. The second one is that base's own first, so the chain names all of them. Empty while
-    /// no block has one.
-    private var bases: [UInt32] = []
-    private var tensors = IDNumbers()
+    private let blocks: BlockGraph
+    private var marks: [UInt32]
+    private let tensors: IDNumbers
     /// The run that reached each tensor last.
-    private var tensorRuns: [UInt32] = []
+    private var tensorRuns: [UInt32]
     private var runs: [RunStats] = []
 
-    mutating func addBlock(_ id: ContentID, packedBytes: UInt32) {
-        blocks.append(id)
-        self.packedBytes.append(packedBytes)
-        marks.append(0)
-    }
-
-    mutating func addTensor(_ id: ContentID) {
-        tensors.append(id)
-        tensorRuns.append(0)
-    }
-
-    /// Notes what the block is packed against, when all blocks are there.
-    mutating func setBases(_ ids: [ContentID], of id: ContentID) {
-        guard let block = blocks.number(of: id), let base = ids.first.flatMap({ blocks.number(of: $0) }) else { return }
-        if bases.isEmpty { bases = [UInt32](repeating: RunUsage.none, count: blocks.count) }
-        bases[block] = UInt32(base)
+    init<T: Transaction & ~Copyable>(_ blocks: BlockGraph, _ transaction: borrowing T, _ tables: Tables) throws {
+        self.blocks = blocks
+        marks = [UInt32](repeating: 0, count: blocks.count)
+        var tensors = IDNumbers()
+        try transaction.counts(tables, .tensor) { id, _ in tensors.append(id) }
+        tensorRuns = [UInt32](repeating: 0, count: tensors.count)
+        self.tensors = tensors
     }
 
     /// Follows the snapshots of a run down to their blocks. O(parts + tensors + blocks of the run).
@@ -83,13 +68,12 @@ struct RunUsage {
     /// Marks a block and its bases. Returns the packed bytes of those that the run had not reached.
     private mutating func reach(_ block: Int, by run: UInt32) -> UInt64 {
         var bytes: UInt64 = 0
-        var block = block
-        while marks[block] & RunUsage.runMask != run {
+        var next: Int? = block
+        while let block = next, marks[block] & RunUsage.runMask != run {
             let isShared = marks[block] & RunUsage.runMask != 0 || marks[block] & RunUsage.isShared != 0
             marks[block] = run | marks[block] & RunUsage.isInTensor | (isShared ? RunUsage.isShared : 0)
-            bytes += UInt64(packedBytes[block])
-            guard !bases.isEmpty, bases[block] != RunUsage.none else { break }
-            block = Int(bases[block])
+            bytes += UInt64(blocks.packedBytes[block])
+            next = blocks.base(of: block)
         }
         return bytes
     }
@@ -98,7 +82,7 @@ struct RunUsage {
     var result: (runs: [RunStats], hiddenBlocks: Int, hiddenBytes: UInt64) {
         var runs = runs
         var (hiddenBlocks, hiddenBytes) = (0, UInt64(0))
-        for (mark, bytes) in zip(marks, packedBytes) {
+        for (mark, bytes) in zip(marks, blocks.packedBytes) {
             let run = Int(mark & RunUsage.runMask)
             // Blocks that no run reaches are staged, or waiting for their release.
             guard run > 0 else { continue }

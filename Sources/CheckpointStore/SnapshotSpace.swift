@@ -1,99 +1,105 @@
 internal import LMDB
 
-/// What snapshots that may go take, by blocks: those of them that would be freed if all went, bases among them.
+/// What snapshots that may go take: the packed bytes of the blocks that would be freed if all of them went, bases among them, by which of them need
+/// a block.
 ///
-/// 24 bytes of memory for each such block and 4 for each use of one by a tensor.
+/// Blocks are put together by the set of snapshots that need them, of which there are few: deltas are needed by some steps in a row. While it
+/// is made, 20 bytes of memory for each block of the store.
 struct SnapshotSpace {
-    private struct Block {
-        var prefix: UInt64
-        /// That of its first base while blocks are collected, then the number of it plus 1; 0 for none. The first base names the others.
-        var base: UInt64
-        var packedBytes: UInt32
+    /// Blocks that the same candidates need.
+    private struct Group {
+        var packedBytes: UInt64
+        /// Whether one of those was added.
+        var isHeld = false
     }
 
-    private var blocks: [Block] = []
-    /// Blocks of each candidate's tensors.
-    private var uses: [ContentID: [UInt32]] = [:]
-    /// Blocks that what was added so far needs.
-    private var isHeld: [Bool]
-    /// What went last over a block.
-    private var visits: [UInt32]
-    private var visit: UInt32 = 0
-    /// Packed bytes of all of them.
+    private var groups: [Group] = []
+    /// The groups that each candidate needs.
+    private var needs: [ContentID: [Int]] = [:]
+    /// Packed bytes of all groups, and of all blocks of the store.
     let totalBytes: UInt64
+    let storeBytes: UInt64
+
+    /// A set of candidates, as the one before the last joined it and the last.
+    private struct Node {
+        var parent: Int
+        var candidate: Int
+        var packedBytes: UInt64 = 0
+    }
+
+    /// A candidate that joins a set.
+    private struct Joining: Hashable {
+        var node: UInt32
+        var candidate: Int
+    }
 
     /// - Parameter steps: the snapshots of all steps that may go, one for each step.
-    /// - Complexity: O(n log n) in their blocks.
+    /// - Complexity: O(blocks of the store), and O(log n) for each of a candidate.
     init<T: Transaction & ~Copyable>(_ steps: [ContentID], _ transaction: borrowing T, _ tables: Tables) throws {
-        var found: [Block] = []
+        let blocks = try BlockGraph(transaction, tables)
+        storeBytes = blocks.packedBytes.reduce(0) { $0 + UInt64($1) }
+        // The node of the candidates that need a block: 0 for one that would stay, 1 for one that nothing is known of yet.
+        var nodeOfBlock = [UInt32](repeating: 0, count: blocks.count)
+        var nodes = [Node(parent: 0, candidate: -1), Node(parent: 0, candidate: -1)]
         var forecast = RemovalForecast()
-        forecast.freed = { id, count, bases in
-            found.append(
-                Block(prefix: SnapshotSpace.prefix(id), base: bases.first.map(SnapshotSpace.prefix) ?? 0, packedBytes: count.packedBytes))
-        }
-        for id in steps { _ = try forecast.removeUse(of: id, transaction, tables) }
-        found.sort { $0.prefix < $1.prefix }
-        blocks = found
+        forecast.freed = { id in if let number = blocks.number(of: id) { nodeOfBlock[number] = 1 } }
+        for id in steps.reversed() { _ = try forecast.removeUse(of: id, transaction, tables) }
         totalBytes = forecast.packedBytes
-        isHeld = [Bool](repeating: false, count: found.count)
-        visits = [UInt32](repeating: 0, count: found.count)
-        for index in found.indices where found[index].base != 0 {
-            blocks[index].base = number(found[index].base).map { UInt64($0) + 1 } ?? 0
-        }
-        for id in Set(steps) {
-            var used: [UInt32] = []
-            for part in try transaction.snapshotRecord(tables, id)?.here ?? [] {
-                for tensor in try transaction.partManifest(tables, part.id)?.uses ?? [] {
-                    for block in try transaction.tensorRecord(tables, tensor)?.blocks ?? [] {
-                        if let number = number(SnapshotSpace.prefix(block)) { used.append(UInt32(number)) }
+
+        var joined: [Joining: UInt32] = [:]
+        var candidates: [ContentID] = []
+        var seen: Set<ContentID> = []
+        for id in steps where seen.insert(id).inserted {
+            let candidate = candidates.count
+            candidates.append(id)
+            try transaction.blocks(tables, of: id) { block in
+                var next = blocks.number(of: block)
+                // One that was come upon has brought its bases, and the bases of one that stays stay.
+                while let number = next, nodeOfBlock[number] != 0, nodes[Int(nodeOfBlock[number])].candidate != candidate {
+                    let joining = Joining(node: nodeOfBlock[number], candidate: candidate)
+                    if let known = joined[joining] {
+                        nodeOfBlock[number] = known
+                    } else {
+                        nodes.append(Node(parent: Int(joining.node), candidate: candidate))
+                        nodeOfBlock[number] = UInt32(nodes.count - 1)
+                        joined[joining] = nodeOfBlock[number]
                     }
+                    next = blocks.base(of: number)
                 }
             }
-            uses[id] = used
         }
-    }
-
-    private static func prefix(_ id: ContentID) -> UInt64 { withUnsafeBytes(of: id) { UInt64(bigEndian: $0.load(as: UInt64.self)) } }
-
-    private func number(_ prefix: UInt64) -> Int? {
-        var (low, high) = (0, blocks.count)
-        while low < high {
-            let middle = (low + high) / 2
-            if blocks[middle].prefix < prefix { low = middle + 1 } else { high = middle }
-        }
-        return low < blocks.count && blocks[low].prefix == prefix ? low : nil
-    }
-
-    /// Packed bytes that keeping `id` takes beside what was added. O(its blocks).
-    mutating func cost(of id: ContentID) -> UInt64 {
-        visit += 1
-        var bytes: UInt64 = 0
-        for use in uses[id] ?? [] {
-            var index = Int(use)
-            while !isHeld[index], visits[index] != visit {
-                visits[index] = visit
-                bytes += UInt64(blocks[index].packedBytes)
-                guard blocks[index].base > 0 else { break }
-                index = Int(blocks[index].base) - 1
+        for (node, bytes) in zip(nodeOfBlock, blocks.packedBytes) where node > 1 { nodes[Int(node)].packedBytes += UInt64(bytes) }
+        for index in nodes.indices where nodes[index].packedBytes > 0 {
+            var node = index
+            while node > 1 {
+                needs[candidates[nodes[node].candidate], default: []].append(groups.count)
+                node = nodes[node].parent
             }
+            groups.append(Group(packedBytes: nodes[index].packedBytes))
         }
-        return bytes
     }
+
+    /// Packed bytes that keeping `id` takes beside what was added. O(groups).
+    func cost(of id: ContentID) -> UInt64 { (needs[id] ?? []).reduce(0) { $0 + (groups[$1].isHeld ? 0 : groups[$1].packedBytes) } }
 
     /// Keeps `id`.
     mutating func add(_ id: ContentID) {
-        for use in uses[id] ?? [] {
-            var index = Int(use)
-            while !isHeld[index] {
-                isHeld[index] = true
-                guard blocks[index].base > 0 else { break }
-                index = Int(blocks[index].base) - 1
-            }
-        }
+        for group in needs[id] ?? [] { groups[group].isHeld = true }
     }
 
     /// Keeps nothing.
     mutating func removeAll() {
-        for index in isHeld.indices { isHeld[index] = false }
+        for group in groups.indices { groups[group].isHeld = false }
+    }
+}
+
+extension Transaction where Self: ~Copyable {
+    /// Visits the blocks of a snapshot's tensors, each as often as it stands in one.
+    fileprivate func blocks(_ tables: Tables, of snapshot: ContentID, _ body: (ContentID) -> Void) throws {
+        for part in try snapshotRecord(tables, snapshot)?.here ?? [] {
+            for tensor in try partManifest(tables, part.id)?.uses ?? [] {
+                try tensorRecord(tables, tensor)?.blocks.forEach(body)
+            }
+        }
     }
 }

@@ -25,6 +25,37 @@ public struct SnapshotWorth: Sendable {
         return cover.value
     }
 
+    /// What each of `ids` adds to all others of `kept`: V(kept + id) - V(kept - id).
+    ///
+    /// - Complexity: O((ids + kept) * samples).
+    func marginals(of ids: [ContentID], beside kept: Set<ContentID>) -> [ContentID: Double] {
+        // The largest gain of each sample and whose it is, and the largest of all others.
+        let count = gains.values.first?.count ?? 0
+        var (largest, next) = ([Double](repeating: 0, count: count), [Double](repeating: 0, count: count))
+        var owners = [Int](repeating: -1, count: count)
+        let known = kept.filter { gains[$0] != nil }.sorted()
+        for (owner, id) in known.enumerated() {
+            for (sample, gain) in gains[id]!.enumerated() {
+                if gain > largest[sample] {
+                    (largest[sample], next[sample], owners[sample]) = (gain, largest[sample], owner)
+                } else {
+                    next[sample] = max(next[sample], gain)
+                }
+            }
+        }
+        let numbers = Dictionary(uniqueKeysWithValues: known.enumerated().map { ($1, $0) })
+        var marginals: [ContentID: Double] = [:]
+        for id in Set(ids) {
+            guard let own = gains[id] else { continue }
+            let number = numbers[id]
+            let sum = own.indices.reduce(0.0) { sum, sample in
+                sum + max(0, own[sample] - (owners[sample] == number ? next[sample] : largest[sample]))
+            }
+            marginals[id] = sum / Double(max(1, count))
+        }
+        return marginals
+    }
+
     /// A set under way: the largest gain of each sample so far.
     struct Cover {
         private let gains: [ContentID: [Double]]

@@ -152,7 +152,7 @@ extension Store {
             let gone = Set(plan.dropped.map(\.ref))
             let (forecast, depthLimit) = try readAll { transaction, tables in
                 var forecast = RemovalForecast()
-                for row in plan.dropped { _ = try forecast.removeUse(of: row.entry.id, transaction, tables) }
+                for row in plan.dropped.reversed() { _ = try forecast.removeUse(of: row.entry.id, transaction, tables) }
                 for optimizer in plan.optimizers { _ = try forecast.dropPart(.optimizer, of: optimizer.id, transaction, tables) }
                 return (forecast, try Superblock.read(transaction, tables).depthLimit)
             }

@@ -71,9 +71,7 @@ extension Store {
     private func countBlocks(
         _ stats: inout StoreStats, _ transaction: borrowing ReadTransaction, _ tables: Tables
     ) throws -> RunUsage {
-        var usage = RunUsage()
-        var hasDeltas = false
-        try countRecords(.block, transaction, tables) { id, count in
+        let blocks = try BlockGraph(transaction, tables) { count in
             stats.blocks += 1
             stats.uniqueBytes += UInt64(count.rawBytes)
             stats.packedBytes += UInt64(count.packedBytes)
@@ -82,27 +80,8 @@ extension Store {
             share.rawBytes += UInt64(count.rawBytes)
             share.packedBytes += UInt64(count.packedBytes)
             stats.codecs[count.codec] = share
-            usage.addBlock(id, packedBytes: count.packedBytes)
-            if count.depth > 0 { hasDeltas = true }
         }
-        try countRecords(.tensor, transaction, tables) { id, _ in usage.addTensor(id) }
-        guard hasDeltas else { return usage }
-        try countRecords(.block, transaction, tables) { id, count in
-            if count.depth > 0 { usage.setBases(try transaction.bases(tables, of: id), of: id) }
-        }
-        return usage
-    }
-
-    /// Visits the counts of a kind in the order of its ids.
-    private func countRecords(
-        _ kind: Kind, _ transaction: borrowing ReadTransaction, _ tables: Tables,
-        _ body: (_ id: ContentID, _ count: CountRecord) throws -> Void
-    ) throws {
-        try transaction.records(tables, .count, from: [kind.rawValue]) { key, value in
-            guard key.first == kind.rawValue else { return false }
-            try body(ContentID(Array(key.dropFirst())), CountRecord(value))
-            return true
-        }
+        return try RunUsage(blocks, transaction, tables)
     }
 
     private func countRuns(
