@@ -19,6 +19,20 @@ enum JSONOutput: ExpressibleByDictionaryLiteral, ExpressibleByArrayLiteral, Expr
     init(booleanLiteral value: Bool) { self = .bool(value) }
     init(integerLiteral value: Int) { self = .int(value) }
 
+    init(_ value: JSONValue) {
+        self =
+            switch value {
+            case .null: .null
+            case .bool(let value): .bool(value)
+            case .unsigned(let value): .unsigned(value)
+            case .signed(let value): .int(Int(value))
+            case .double(let value): .double(value)
+            case .string(let value): .string(value)
+            case .array(let values): .array(values.map { JSONOutput($0) })
+            case .object(let members): .object(members.map { ($0.key, JSONOutput($0.value)) })
+            }
+    }
+
     static func strings(_ values: [String]) -> JSONOutput { .array(values.map { .string($0) }) }
     static func shape(_ dims: [UInt64]) -> JSONOutput { .array(dims.map { .unsigned($0) }) }
     static func optional(_ text: String?) -> JSONOutput { text.map { .string($0) } ?? .null }

@@ -7,7 +7,7 @@ struct PolicyArguments: ParsableArguments {
     var keepLast: Int?
     @Option(help: ArgumentHelp("Keep those whose step is a multiple.", valueName: "steps"))
     var keepEvery: UInt64?
-    @Option(name: .customLong("keep-tag"), help: ArgumentHelp("With --include-tagged: keep those with a tag like this; may be repeated.", valueName: "pattern"))
+    @Option(name: .customLong("keep-tag"), help: ArgumentHelp("Keep those with a tag like this; may be repeated. All tagged ones stay anyway without --include-tagged.", valueName: "pattern"))
     var keepTags: [String] = []
     @Option(
         help: ArgumentHelp(
@@ -53,9 +53,6 @@ struct PolicyArguments: ParsableArguments {
 
     func validate() throws {
         guard !byDistance || probe == nil else { throw ValidationError("--probe or --by-distance, not both") }
-        guard keepTags.isEmpty || includeTagged else {
-            throw ValidationError("--keep-tag says which tagged ones stay with --include-tagged; without it all do")
-        }
     }
 
     /// Whether no rule was given at all.

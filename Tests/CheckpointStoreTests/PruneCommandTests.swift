@@ -42,7 +42,7 @@ import Testing
         for (arguments, status, word) in [
             ([], 65, "--keep-last 5"), (["--dry-run"], 65, "without a rule"), (["--keep-last", "0"], 65, "1 at least"), (["--keep-gap", "2"], 65, "--by-distance"),
             (["--keep-last", "x"], 64, "x"), (["--budget", "5 parsecs", "--by-distance"], 64, "parsecs"), (["--keep-best", "loss"], 64, "loss"),
-            (["--keep-best", "loss:1:up"], 64, "loss"), (["--min-age", "7"], 64, "7"), (["--keep-tag", "x"], 64, "--include-tagged"),
+            (["--keep-best", "loss:1:up"], 64, "loss"), (["--min-age", "7"], 64, "7"),
             (["--keep-gap", "1", "--probe", "p"], 66, "p"), (["--keep-last", "1", "--run", "x"], 66, "x"), (["--forget"], 66, "no policy"),
             (["--saved"], 65, "no policy"), (["--save", "--saved", "--keep-last", "1"], 64, "one of them"), (["--saved", "--keep-last", "1"], 64, "without rules"),
             (["--probe", "p", "--by-distance", "--keep-gap", "1"], 64, "not both"),
@@ -113,5 +113,31 @@ import Testing
         #expect(try prune(fixture, "--keep-best", "eval_loss:1", "-n").output.contains("lowest eval_loss"))
         #expect(try prune(fixture, "--keep-best", "eval_loss:1").status == 0)
         #expect(try fixture.store.history().map(\.step) == [3, 4])
+    }
+
+    /// Tagged ones stay by themselves; a pattern says which of them when they may go.
+    @Test func tags() throws {
+        let fixture = try fixture(5)
+        for (step, tag) in [(10, "best-1"), (20, "other"), (30, "best-2")] { try fixture.store.tag("r@\(step)", as: tag) }
+        let plain = try prune(fixture, "--keep-tag", "best*", "--dry-run", "--json")
+        let rows = try #require(plain.json() as? [String: Any])["rows"] as? [[String: Any]] ?? []
+        #expect(rows.filter { $0["kept"] as? Bool == false }.map { $0["ref"] as? String } == ["r@40"])
+        #expect(try prune(fixture, "--keep-tag", "best*", "--include-tagged").status == 0)
+        #expect(try fixture.store.history().map(\.step) == [10, 30, 50] && fixture.store.tags().map(\.name) == ["best-1", "best-2"])
+    }
+
+    @Test func savedPoliciesAreListed() throws {
+        let fixture = try fixture(2)
+        #expect(try prune(fixture, "--policies").output == "no policy is kept\n")
+        #expect(try prune(fixture, "--keep-last", "9", "--save").output.contains("all runs without their own"))
+        #expect(try prune(fixture, "--keep-every", "7", "--run", "later", "--save").status == 0)
+        #expect(try prune(fixture, "--policies").output.contains("later: {\"keep_every\":7}"))
+        let listed = try #require(prune(fixture, "--policies", "--json").json() as? [[String: Any]])
+        #expect(listed.count == 2 && listed[0]["run"] is NSNull && (listed[0]["policy"] as? [String: Any])?["keep_last"] as? Int == 9)
+        // One for all others leaves those alone that have their own.
+        #expect(try prune(fixture, "--keep-last", "2", "--run", "r", "--save").status == 0)
+        #expect(try prune(fixture, "--keep-last", "1", "--save").output.contains("there is no snapshot"))
+        #expect(try fixture.store.history().count == 2)
+        #expect(try prune(fixture, "--forget", "--run", "later").output.contains("forgotten"))
     }
 }

@@ -75,7 +75,7 @@ struct Prune: ParsableCommand {
         let policies = try store.policies().filter { policy in runs.isEmpty || policy.run.map(runs.contains) ?? true }
         if options.json {
             return Console.print(
-                JSONOutput.array(policies.map { ["run": .optional($0.run), "policy": .string($0.policy.json.text)] }).text)
+                JSONOutput.array(policies.map { ["run": .optional($0.run), "policy": JSONOutput($0.policy.json)] }).text)
         }
         guard !policies.isEmpty else { return Console.print("no policy is kept") }
         for (run, policy) in policies { Console.print("\(run ?? "all runs without their own"): \(policy.json.text)") }
