@@ -1,10 +1,10 @@
 """Makes a store of very many blocks, to see how memory grows with them.
 
-    make_many_blocks.py STORE [--blocks 10000000] [--steps 100]
+    make_many_blocks.py STORE [--blocks 10000000] [--steps 100] [--depth 5]
 
 Writes the records of format-spec/store-format.md straight into a store that `ckpt init` has made: 2.6 TB of raw bytes would take long to
-ingest. Blocks have random ids and constant planes for contents, so `ckpt verify --quick` finds nothing wrong with them; `ckpt verify`,
-which hashes what they unpack to, would.
+ingest. Each block is packed against that of the step before, up to the depth given. Ids are random and what deltas say is made up, so
+`ckpt verify --quick` finds nothing wrong; `ckpt verify`, which unpacks and hashes, would.
 """
 import argparse
 import hashlib
@@ -22,15 +22,15 @@ import reader  # noqa: E402
 BLOCKS_OF_A_TENSOR = 1000
 RAW = 256 << 10
 F32 = next(code for code, dtype in reader.DTYPES.items() if dtype.name == "F32")
-PLANES = 1
+PLANES, DIFFERENCE = 1, 2
 
 
 def record(kind, key, value):
     return key, value + struct.pack("<Q", reader.checksum(kind, key, value))
 
 
-def count(count, raw=0, packed=0):
-    return struct.pack("<QBBII", count, 0, PLANES if packed else 0, raw, packed)
+def count(count, depth=0, codec=0, raw=0, packed=0):
+    return struct.pack("<QBBII", count, depth, codec, raw, packed)
 
 
 def main():
@@ -38,6 +38,7 @@ def main():
     parser.add_argument("store")
     parser.add_argument("--blocks", type=int, default=10_000_000)
     parser.add_argument("--steps", type=int, default=100)
+    parser.add_argument("--depth", type=int, default=5)
     options = parser.parse_args()
     tensors = options.blocks // options.steps // BLOCKS_OF_A_TENSOR
     assert tensors * options.steps * BLOCKS_OF_A_TENSOR == options.blocks, "blocks must be a multiple of steps times 1,000"
@@ -65,17 +66,28 @@ def main():
 
     def in_order(make):
         for index in order:
-            yield make(ids[index].tobytes())
+            yield make(int(index), ids[index].tobytes())
 
-    header = struct.pack("<BBBBIII", PLANES, F32, 0, 0, RAW, 4 * 6, 0)
+    blocks_of_a_step = tensors * BLOCKS_OF_A_TENSOR
+    # Four planes, each one byte over and over.
+    planes = b"".join(struct.pack("<BI", 1, 1) for _ in range(4))
 
-    def block(key):
-        # Four planes, each one byte over and over.
-        planes = b"".join(struct.pack("<BI", 1, 1) for _ in range(4))
-        return key, header + planes + key[:4]
+    def depth(index):
+        return index // blocks_of_a_step % (options.depth + 1)
+
+    def block(index, key):
+        if depth(index) == 0:
+            return key, struct.pack("<BBBBIII", PLANES, F32, 0, 0, RAW, len(planes) + 4, 0) + planes + key[:4]
+        base = ids[index - blocks_of_a_step].tobytes()
+        return key, struct.pack("<BBBBIII", DIFFERENCE, F32, depth(index), 1, RAW, 24, 0) + base + bytes(24)
+
+    def count_of_block(index, key):
+        is_base = index + blocks_of_a_step < options.blocks and depth(index + blocks_of_a_step) > 0
+        codec, size = (DIFFERENCE, 16 + 32 + 24) if depth(index) else (PLANES, 16 + len(planes) + 4)
+        return bytes([reader.BLOCKS]) + key, count(1 + is_base, depth(index), codec, RAW, size)
 
     put(reader.BLOCKS, in_order(block))
-    put(reader.COUNTS, in_order(lambda key: (bytes([reader.BLOCKS]) + key, count(1, RAW, len(header) + 24))))
+    put(reader.COUNTS, in_order(count_of_block))
 
     found = {reader.TENSORS: [], reader.PARTS: [], reader.SNAPSHOTS: []}
 

@@ -1,7 +1,7 @@
 """The benchmark behind tools/benchmarks/run prune: how long it takes to drop snapshots, what comes back, what memory that
 takes, and what is kept.
 
-    prune.py --bin DIR [--size 4e9] [--disk DIR] [--only speed,rebase,memory,choice,cycles]
+    prune.py --bin DIR [--size 4e9] [--blocks 10000000] [--disk DIR] [--only speed,rebase,memory,choice,cycles]
 """
 import argparse
 import json
@@ -59,6 +59,8 @@ class Bench:
             except OSError:
                 pass
             time.sleep(0.02)
+        if process.returncode != 0:
+            sys.exit(f"ckpt {' '.join(map(str, arguments))}: exit {process.returncode}")
         return peak
 
     # -- nothing depends on what goes
@@ -79,9 +81,18 @@ class Bench:
                 peer.add(source, step)
         return store
 
+    def ready(self, store, copy, state):
+        """A fresh copy of a store, in the page cache as `state` says."""
+        shutil.rmtree(copy, ignore_errors=True)
+        command(["cp", "-a", store, copy])
+        os.sync()
+        if state == "cold":
+            with open("/proc/sys/vm/drop_caches", "w") as file:
+                file.write("3")
+
     def speed(self):
         # Only the superuser can empty the page cache.
-        states = ["read", "just written", "cold"] if os.geteuid() == 0 else ["just written"]
+        states = ["warm", "cold"] if os.geteuid() == 0 else ["warm"]
         seconds = {}
         for count in [10, 1000]:
             peers = [Borg(self.work), Restic(self.work)] if count == 10 else []
@@ -92,22 +103,20 @@ class Bench:
                 self.table.add("prune, nothing depends on what goes", peer.name, where, seconds_taken / freed * 1e10, "s per 10 GB")
             copy = store + "-copy"
             for state in states:
-                took = []
+                took, alone = [], []
                 for _ in range(3):
-                    shutil.rmtree(copy, ignore_errors=True)
-                    command(["cp", "-a", store, copy])
-                    os.sync()
-                    if state != "just written":
-                        with open("/proc/sys/vm/drop_caches", "w") as file:
-                            file.write("3")
-                    if state == "read":
-                        command(["dd", f"if={copy}/gen-1/data.mdb", "of=/dev/null", "bs=1M"])
+                    self.ready(store, copy, state)
                     one, result = self.run("prune", "--keep-last", 1, "--store", copy)
                     took.append(one)
+                    # What the file system itself takes to give the same file's bytes back.
+                    self.ready(store, copy, state)
+                    data = f"{copy}/gen-1/data.mdb"
+                    alone.append(command(["fallocate", "--punch-hole", "--offset", "0", "--length", str(result["returned_bytes"]), data])[0])
                 freed = result["bytes_freed"]
                 seconds[count, state] = statistics.median(took) / freed * 1e10
-                where = f"{count} snapshots, {freed / 1e9:.1f} GB packed, " + {"read": "warm", "just written": "warm, just written", "cold": "cold"}[state]
-                self.table.add("prune, nothing depends on what goes", "ckpt", where, seconds[count, state], "s per 10 GB", "2 at most" if state == "read" else "")
+                where = f"{count} snapshots, {freed / 1e9:.1f} GB packed, {state}"
+                self.table.add("prune, nothing depends on what goes", "ckpt", where, seconds[count, state], "s per 10 GB", "2 at most" if state == "warm" else "")
+                self.table.add("giving as many bytes back, by itself", "fallocate", where, statistics.median(alone) / freed * 1e10, "s per 10 GB")
                 self.table.add("returned to the file system", "ckpt", where, result["returned_bytes"] / freed, "of what was freed")
                 shutil.rmtree(copy)
             shutil.rmtree(store)
@@ -150,13 +159,31 @@ class Bench:
 
     def memory(self):
         store = self.store("many")
-        blocks = 10_000_000
-        subprocess.run([sys.executable, f"{HERE}/make_many_blocks.py", store, "--blocks", str(blocks)], check=True)
+        blocks, steps = self.options.blocks, 100
+        subprocess.run([sys.executable, f"{HERE}/make_many_blocks.py", store, "--blocks", str(blocks), "--steps", str(steps)], check=True)
+        # What a choice by gap value goes by: made-up entropies, which fall as a training's do.
+        probe = os.path.join(self.work, "probe.jsonl")
+        with open(probe, "w") as file:
+            for index in range(50):
+                file.write(json.dumps({"id": str(index), "input_ids": [1, 2, 3, 4 + index], "completion_start": 2}) + "\n")
+        command([self.ckpt, "probe", "add", "p", probe, "--store", store])
+        outputs = os.path.join(self.work, "outputs.jsonl")
+        for step in range(steps):
+            with open(outputs, "w") as file:
+                file.write(json.dumps({"provenance": {}, "settings": {"precision": "f32"}}) + "\n")
+                for index in range(50):
+                    level = float(3 - 2 * step / steps + self.random.random())
+                    file.write(json.dumps({"id": str(index), "entropy": [level, level], "nll": [0.1, 0.1], "top1": [1, 1]}) + "\n")
+            command([self.ckpt, "entropy", f"r@{step}", "--probe", "p", "--import", outputs, "--store", store])
+        packed = json.loads(command([self.ckpt, "stats", "--json", "--store", store])[2])["packed_bytes"]
         for what, arguments in [
-            ("verify --quick", ["verify", "--quick"]), ("compact", ["compact"]), ("prune of 3,000,000", ["prune", "--keep-last", "70"]),
+            ("verify --quick", ["verify", "--quick"]), ("compact", ["compact"]), ("stats", ["stats"]),
+            ("prune --keep-every 4, dry run", ["prune", "--keep-every", "4", "--no-rebase", "--dry-run"]),
+            ("prune --budget by gap value, dry run", ["prune", "--budget", str(packed // 2), "--probe", "p", "--no-rebase", "--dry-run"]),
+            (f"prune of {blocks * 3 // 10:,}", ["prune", "--keep-last", "70", "--no-rebase"]),
         ]:
             peak = self.peak(*arguments, "--store", store)
-            self.table.add("peak anonymous memory", "ckpt", f"{what}, {blocks:,} blocks", peak / (1 << 20), "MiB", "256 at most")
+            self.table.add("peak anonymous memory", "ckpt", f"{what}, {blocks:,} blocks, deltas among them", peak / (1 << 20), "MiB", "256 at most")
         shutil.rmtree(store)
 
     # -- choice
@@ -369,11 +396,14 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--bin", required=True)
     parser.add_argument("--size", type=float, default=4e9)
+    parser.add_argument("--blocks", type=int, default=10_000_000, help="of the store that memory is measured with")
     parser.add_argument("--disk", default=".build")
     parser.add_argument("--only", default="speed,rebase,memory,choice,cycles")
     options = parser.parse_args()
     bench = Bench(options)
     os.makedirs(bench.work, exist_ok=True)
+    # A disk that is told of every block that is freed ("discard") takes its time for that.
+    print("on", subprocess.run(["findmnt", "--noheadings", "--output", "FSTYPE,OPTIONS", "--target", bench.work], capture_output=True, text=True).stdout.strip())
     print("| figure | who | where | measured | asked |\n|---|---|---|---|---|", flush=True)
     for name in options.only.split(","):
         getattr(bench, name)()
