@@ -1,5 +1,5 @@
-public import CheckpointStore
 internal import CKernels
+public import CheckpointStore
 internal import TensorFormats
 
 /// Compares checkpoints tensor by tensor.
@@ -8,19 +8,22 @@ public enum CheckpointDiff {
     ///
     /// Tensors are paired by part and name (by file too, where a name stands in several files). Pairs with the same
     /// identity are skipped without reading a byte. The rest is read block by block on all processors, in place where
-    /// it is mapped. Sums are right to 1e-6 and are added in the order of the blocks, so that results do not depend on the
-    /// number of threads.
+    /// it is mapped; of two blocks of one history, of which one is packed against the other, that other is decoded once. Sums are right to 1e-6
+    /// and are added in the order of the blocks, so that results do not depend on the number of threads.
     ///
-    /// - Parameter progress: called with bytes compared and bytes to compare, of one side.
+    /// - Parameters:
+    ///   - detail: `.full` takes about twice as long.
+    ///   - progress: called with bytes compared and bytes to compare, of one side.
     /// - Throws: `StoreError`; `.interrupted` when `monitor` says so.
-    /// - Complexity: O(bytes of the tensors that differ); memory: a few blocks a processor.
+    /// - Complexity: O(bytes of the tensors that differ); memory: a few blocks a processor, with `.full` at most 256 MiB more for norms by
+    ///   row and column.
     public static func compare(
-        _ first: CheckpointContents, _ second: CheckpointContents, monitor: Monitor = Monitor(),
+        _ first: CheckpointContents, _ second: CheckpointContents, detail: DiffDetail = .basic, monitor: Monitor = Monitor(),
         progress: (ByteProgress) -> Void = { _ in }
     ) throws(StoreError) -> CheckpointDelta {
         let pairs = TensorPairs(first.tensors, second.tensors)
         do {
-            let compared = try compare(pairs.different, first, second, monitor, progress)
+            let compared = try compare(pairs.different, first, second, detail, monitor, progress)
             return CheckpointDelta(compared: compared, identical: pairs.identical, mismatched: pairs.mismatched)
         } catch let error as StoreError {
             throw error
@@ -29,77 +32,158 @@ public enum CheckpointDiff {
         }
     }
 
-    /// One run of bytes of one pair.
-    private struct Piece {
-        var pair: Int
-        var range: Range<UInt64>
-    }
-
-    /// Pieces between two looks at Ctrl-C.
-    private static let batch = 2048
-
     private static func compare(
         _ pairs: [(first: TensorEntry, second: TensorEntry)], _ first: CheckpointContents, _ second: CheckpointContents,
-        _ monitor: Monitor, _ progress: (ByteProgress) -> Void
+        _ detail: DiffDetail, _ monitor: Monitor, _ progress: (ByteProgress) -> Void
     ) throws -> [WeightDelta] {
-        let pieces = pairs.enumerated().flatMap { index, pair in
-            pair.first.blockRanges.map { Piece(pair: index, range: $0) }
+        var deltas = DeltaSums(pairs.map(\.first), detail)
+        let runs = BlockRun.runs(of: pairs.map(\.first))
+        let total = runs.reduce(0) { $0 + $1.byteCount }
+        let readers = try Lanes {
+            let recent = RecentBlocks()
+            return (try first.makeReader(remembering: recent), try second.makeReader(remembering: recent))
         }
-        let total = pieces.reduce(0) { $0 + UInt64($1.range.count) }
-        var deltas = pairs.map { WeightDelta($0.first) }
-        let readers = try Lanes { (try first.makeReader(), try second.makeReader()) }
         var done: UInt64 = 0
-        for start in stride(from: 0, to: pieces.count, by: batch) {
+        for part in BlockRun.batches(runs, roomFor: { deltas.matrices[$0.tensor]?.columns ?? 0 }) {
             if monitor.isCancelled() { throw StoreError(.interrupted, "interrupted") }
-            let part = Array(pieces[start..<min(start + batch, pieces.count)])
-            let sums = try compare(part, pairs, readers)
-            for (piece, sum) in zip(part, sums) {
-                deltas[piece.pair].add(sum)
-                done += UInt64(piece.range.count)
+            var results = [TensorComparison?](repeating: nil, count: part.count)
+            try results.withUnsafeMutableBufferPointer { results in
+                // Each is written by one lane.
+                nonisolated(unsafe) let results = results
+                let matrices = deltas.matrices
+                try readers.forEach(part.count) { readers, index in
+                    let run = part[part.startIndex + index]
+                    let pair = pairs[run.tensor]
+                    var comparison = TensorComparison(
+                        pair.first.dtype, detail, matrix: matrices[run.tensor], range: run.bytes)
+                    for range in run.blocks {
+                        try readers.0.withBytes(of: pair.first, range) { left in
+                            try readers.1.withBytes(of: pair.second, range) { right in comparison.add(left, right) }
+                        }
+                    }
+                    results[index] = comparison
+                }
+            }
+            for (run, result) in zip(part, results) {
+                deltas.add(result!, of: run)
+                done += run.byteCount
             }
             progress(ByteProgress(doneBytes: done, totalBytes: total))
         }
-        return deltas
+        return deltas.finished
     }
+}
 
-    /// The sums of each piece, in order, on one thread a pair of readers.
-    private static func compare(
-        _ pieces: [Piece], _ pairs: [(first: TensorEntry, second: TensorEntry)], _ readers: Lanes<(TensorReader, TensorReader)>
-    ) throws -> [ck_comparison] {
-        var sums = [ck_comparison](repeating: ck_comparison(), count: pieces.count)
-        try sums.withUnsafeMutableBufferPointer { sums in
-            // Each is written by one lane.
-            nonisolated(unsafe) let sums = sums
-            try readers.forEach(pieces.count) { readers, index in
-                let pair = pairs[pieces[index].pair]
-                var comparison = TensorComparison(pair.first.dtype)
-                try readers.0.withBytes(of: pair.first, pieces[index].range) { left in
-                    try readers.1.withBytes(of: pair.second, pieces[index].range) { right in comparison.add(left, right) }
-                }
-                sums[index] = comparison.sums
+/// Blocks of one tensor that follow one another: what one lane compares at a time.
+struct BlockRun {
+    var tensor: Int
+    var blocks: ArraySlice<Range<UInt64>>
+
+    var bytes: Range<UInt64> { blocks.first!.lowerBound..<blocks.last!.upperBound }
+    var byteCount: UInt64 { UInt64(bytes.count) }
+
+    private static let blocksOfRun = 16
+    /// Runs between two looks at Ctrl-C.
+    private static let runsOfBatch = 128
+    /// Numbers that the runs of a batch may take for their columns: 64 MiB.
+    private static let columnsOfBatch = 8 << 20
+
+    static func runs(of tensors: [TensorEntry]) -> [BlockRun] {
+        tensors.enumerated().flatMap { index, tensor in
+            let blocks = tensor.blockRanges
+            return stride(from: 0, to: blocks.count, by: blocksOfRun).map {
+                BlockRun(tensor: index, blocks: blocks[$0..<min($0 + blocksOfRun, blocks.count)])
             }
         }
-        return sums
+    }
+
+    /// - Parameter room: columns that a run has sums for.
+    static func batches(_ runs: [BlockRun], roomFor room: (BlockRun) -> Int) -> [ArraySlice<BlockRun>] {
+        var batches: [ArraySlice<BlockRun>] = []
+        var (start, columns) = (0, 0)
+        for (index, run) in runs.enumerated() {
+            let here = room(run)
+            if index > start, index - start == runsOfBatch || columns + here > columnsOfBatch {
+                batches.append(runs[start..<index])
+                (start, columns) = (index, 0)
+            }
+            columns += here
+        }
+        if start < runs.count { batches.append(runs[start...]) }
+        return batches
+    }
+}
+
+/// The sums of all tensors, run by run.
+private struct DeltaSums {
+    /// Of the tensors that have norms by row and column.
+    let matrices: [TensorMatrix?]
+    private var deltas: [WeightDelta]
+    private var rows: [[Double]]
+    private var columns: [[Double]]
+
+    /// Numbers that norms may take: 128 MiB; and those of one tensor.
+    private static let norms = 16 << 20
+    private static let normsOfTensor = 4 << 20
+
+    init(_ tensors: [TensorEntry], _ detail: DiffDetail) {
+        deltas = tensors.map { WeightDelta($0, detail) }
+        var left = DeltaSums.norms
+        matrices = tensors.map { tensor in
+            guard detail == .full, let matrix = TensorMatrix(tensor) else { return nil }
+            let norms = max(matrix.rows, matrix.columns) <= DeltaSums.normsOfTensor ? matrix.rows + matrix.columns : Int.max
+            guard norms <= left else { return nil }
+            left -= norms
+            return matrix
+        }
+        rows = matrices.map { [Double](repeating: 0, count: $0?.rows ?? 0) }
+        columns = matrices.map { [Double](repeating: 0, count: $0?.columns ?? 0) }
+    }
+
+    mutating func add(_ comparison: TensorComparison, of run: BlockRun) {
+        let index = run.tensor
+        deltas[index].add(comparison.movement)
+        guard let matrix = matrices[index] else { return }
+        let dtype = deltas[index].dtype
+        let first = Int(run.bytes.lowerBound * 8 / UInt64(dtype.bits)) / matrix.columns
+        for (row, sum) in comparison.rows.enumerated() where sum != 0 { rows[index][first + row] += sum }
+        for (word, sum) in comparison.columns.enumerated() where sum != 0 { columns[index][word / matrix.wordsOfElement] += sum }
+    }
+
+    var finished: [WeightDelta] {
+        deltas.indices.map { index in
+            var delta = deltas[index]
+            if matrices[index] != nil {
+                delta.movement?.rows = rows[index].map { $0.squareRoot() }
+                delta.movement?.columns = columns[index].map { $0.squareRoot() }
+            }
+            return delta
+        }
     }
 }
 
 extension WeightDelta {
-    init(_ tensor: TensorEntry) {
-        let numbers: UInt64 = tensor.dtype == .c64 || tensor.dtype == .c128 ? 2 : 1
+    init(_ tensor: TensorEntry, _ detail: DiffDetail = .basic) {
+        let words = (DType.elementCount(shape: tensor.shape) ?? 0) * UInt64(TensorComparison.wordsOfElement(tensor.dtype))
         self.init(
             name: tensor.name, file: tensor.file, part: tensor.part, dtype: tensor.dtype, shape: tensor.shape,
-            words: (DType.elementCount(shape: tensor.shape) ?? 0) * numbers, changed: 0, signFlips: 0, nonfinite: 0,
-            sumFirst: 0, sumSecond: 0, sumProduct: 0, sumDelta: 0, maxAbs: 0)
+            words: words, changed: 0, signFlips: 0, nonfinite: 0,
+            sumFirst: 0, sumSecond: 0, sumProduct: 0, sumDelta: 0, maxAbs: 0,
+            movement: detail == .full ? Movement(ulps: 0, ulpCounts: [UInt64](repeating: 0, count: Int(ck_ulp_classes))) : nil)
     }
 
-    mutating func add(_ sums: ck_comparison) {
-        changed += sums.changed
-        signFlips += sums.sign_flips
-        nonfinite += sums.nonfinite
-        sumFirst += sums.sum_aa
-        sumSecond += sums.sum_bb
-        sumProduct += sums.sum_ab
-        sumDelta += sums.sum_dd
-        maxAbs = max(maxAbs, sums.max_abs)
+    mutating func add(_ other: ck_movement) {
+        changed += other.sums.changed
+        signFlips += other.sums.sign_flips
+        nonfinite += other.sums.nonfinite
+        sumFirst += other.sums.sum_aa
+        sumSecond += other.sums.sum_bb
+        sumProduct += other.sums.sum_ab
+        sumDelta += other.sums.sum_dd
+        maxAbs = max(maxAbs, other.sums.max_abs)
+        if movement != nil {
+            movement!.ulps += other.ulps
+            for (index, count) in other.distanceCounts.enumerated() { movement!.ulpCounts[index] += count }
+        }
     }
 }

@@ -1,119 +1,179 @@
 internal import CKernels
+internal import CheckpointStore
 internal import TensorFormats
+
+/// How much of a difference is measured.
+public enum DiffDetail: Sendable {
+    /// Counts and sums.
+    case basic
+    /// Distances in units in the last place and norms by row and column too.
+    case full
+}
+
+/// A tensor as a matrix of words: its last dimension is the columns, all others are the rows. A complex number is two words.
+struct TensorMatrix {
+    var columns: Int
+    var rows: Int
+    /// Words of an element.
+    var wordsOfElement: Int
+
+    /// Nil for tensors of no or one dimension, or without elements.
+    init?(_ tensor: TensorEntry) {
+        guard tensor.shape.count > 1, let last = tensor.shape.last, last > 0, let count = DType.elementCount(shape: tensor.shape), count > 0 else {
+            return nil
+        }
+        columns = Int(last)
+        rows = Int(count / last)
+        wordsOfElement = TensorComparison.wordsOfElement(tensor.dtype)
+    }
+}
 
 /// Adds up how the words of two equally long runs of bytes differ.
 struct TensorComparison {
-    private(set) var sums = ck_comparison()
+    /// The sums; all but the first part stay zero where they are not asked for.
+    private(set) var movement = ck_movement()
+    /// Squares of d by row from the run's first on, and by column; only with a matrix.
+    private(set) var rows: [Double]
+    private(set) var columns: [Double]
+
     private let dtype: DType
     private let compare: ck_compare_fn?
+    private let move: ck_move_fn?
     /// Bytes of a word: complex numbers are compared as two.
     private let wordBytes: Int
+    /// Words of a row; without a matrix more than there are.
+    private let rowWords: Int
+    private var row = 0
+    private var column = 0
 
-    init(_ dtype: DType, kernels: ck_kernels = ck_active_kernels().pointee) {
+    /// - Parameters:
+    ///   - matrix: where rows and columns are wanted.
+    ///   - range: bytes of the tensor that are going to be added, in order.
+    init(
+        _ dtype: DType, _ detail: DiffDetail = .basic, matrix: TensorMatrix? = nil, range: Range<UInt64> = 0..<0,
+        kernels: ck_kernels = ck_active_kernels().pointee, movement kernelsOfMovement: ck_movement_kernels = ck_active_movement_kernels().pointee
+    ) {
         self.dtype = dtype
         switch dtype {
-        case .bf16: (compare, wordBytes) = (kernels.compare_bf16, 2)
-        case .f16: (compare, wordBytes) = (kernels.compare_f16, 2)
-        case .f32, .c64: (compare, wordBytes) = (kernels.compare_f32, 4)
-        case .f64, .c128: (compare, wordBytes) = (kernels.compare_f64, 8)
-        default: (compare, wordBytes) = (nil, max(1, dtype.bits / 8))
+        case .bf16: (compare, move, wordBytes) = (kernels.compare_bf16, kernelsOfMovement.bf16, 2)
+        case .f16: (compare, move, wordBytes) = (kernels.compare_f16, kernelsOfMovement.f16, 2)
+        case .f32, .c64: (compare, move, wordBytes) = (kernels.compare_f32, kernelsOfMovement.f32, 4)
+        case .f64, .c128: (compare, move, wordBytes) = (kernels.compare_f64, kernelsOfMovement.f64, 8)
+        default: (compare, move, wordBytes) = (nil, nil, max(1, dtype.bits / 8))
         }
+        isFull = detail == .full
+        guard let matrix else {
+            (rows, columns, rowWords) = ([0], [], Int.max)
+            return
+        }
+        rowWords = matrix.columns * matrix.wordsOfElement
+        let wordBits = UInt64(dtype.bits < 8 ? dtype.bits : 8 * wordBytes)
+        let (first, end) = (Int(range.lowerBound * 8 / wordBits), Int(range.upperBound * 8 / wordBits))
+        column = first % rowWords
+        rows = [Double](repeating: 0, count: max(1, (end + rowWords - 1) / rowWords - first / rowWords))
+        columns = [Double](repeating: 0, count: rowWords)
     }
+
+    private let isFull: Bool
+
+    static func wordsOfElement(_ dtype: DType) -> Int { dtype == .c64 || dtype == .c128 ? 2 : 1 }
 
     /// Compares the words of `first` and `second`: the same whole number of elements in each.
     mutating func add(_ first: UnsafeRawBufferPointer, _ second: UnsafeRawBufferPointer) {
         guard let left = first.baseAddress, let right = second.baseAddress else { return }
-        if let compare {
-            compare(left, right, first.count / wordBytes, &sums)
-        } else {
-            addElements(first, second)
+        let words = first.count * 8 / (dtype.bits < 8 ? dtype.bits : wordBytes * 8)
+        if let compare, !isFull {
+            compare(left, right, words, &movement.sums)
+            return
         }
+        // Taken out of self, so that the three can be written to at once.
+        var sums = movement
+        var (rowSums, columnSums) = ([Double](), [Double]())
+        swap(&rowSums, &rows)
+        swap(&columnSums, &columns)
+        rowSums.withUnsafeMutableBufferPointer { rows in
+            columnSums.withUnsafeMutableBufferPointer { columns in
+                let rows = rows.baseAddress! + row
+                let columns = columns.isEmpty ? nil : columns.baseAddress
+                if let move {
+                    move(left, right, words, rowWords, column, &sums, rows, columns)
+                } else if let table = ByteTable.of(dtype) {
+                    ck_move_bytes(left, right, words, rowWords, column, table.values, table.places, &sums, rows, columns)
+                } else {
+                    addElements(first, second, words, rows, columns, &sums)
+                }
+            }
+        }
+        movement = sums
+        swap(&rowSums, &rows)
+        swap(&columnSums, &columns)
+        guard rowWords != Int.max else { return }
+        self.row += (column + words) / rowWords
+        self.column = (column + words) % rowWords
     }
 
-    /// One element at a time: integers, booleans and floats of a byte or less.
-    private mutating func addElements(_ first: UnsafeRawBufferPointer, _ second: UnsafeRawBufferPointer) {
-        for index in 0..<(first.count * 8 / dtype.bits) {
+    /// One element at a time: integers, and floats of less than a byte.
+    private func addElements(
+        _ first: UnsafeRawBufferPointer, _ second: UnsafeRawBufferPointer, _ words: Int, _ rows: UnsafeMutablePointer<Double>,
+        _ columns: UnsafeMutablePointer<Double>?, _ movement: inout ck_movement
+    ) {
+        var (row, column) = (0, self.column)
+        for index in 0..<words {
             let left = ElementValue.bits(first, index, dtype)
             let right = ElementValue.bits(second, index, dtype)
-            if left != right { sums.changed += 1 }
+            if left != right { movement.sums.changed += 1 }
             let a = ElementValue.value(left, dtype)
             let b = ElementValue.value(right, dtype)
-            guard a.isFinite, b.isFinite else {
-                sums.nonfinite += 1
-                continue
+            if a.isFinite, b.isFinite {
+                let d = ElementValue.difference(left, right, dtype) ?? (b - a)
+                if a * b < 0 { movement.sums.sign_flips += 1 }
+                movement.sums.sum_aa += a * a
+                movement.sums.sum_bb += b * b
+                movement.sums.sum_ab += a * b
+                movement.sums.sum_dd += d * d
+                movement.sums.max_abs = max(movement.sums.max_abs, d.magnitude)
+                let distance = ElementValue.distance(left, right, dtype)
+                movement.ulps += Double(distance)
+                movement.countDistance(class: 64 - distance.leadingZeroBitCount)
+                rows[row] += d * d
+                if let columns { columns[column] += d * d }
+            } else {
+                movement.sums.nonfinite += 1
             }
-            let d = ElementValue.difference(left, right, dtype) ?? (b - a)
-            if a * b < 0 { sums.sign_flips += 1 }
-            sums.sum_aa += a * a
-            sums.sum_bb += b * b
-            sums.sum_ab += a * b
-            sums.sum_dd += d * d
-            sums.max_abs = max(sums.max_abs, d.magnitude)
+            column += 1
+            if column == rowWords {
+                column = 0
+                row += 1
+            }
         }
     }
 }
 
-/// The values of elements that have no kernel of their own.
-enum ElementValue {
-    /// The bits of element `index`. Sub-byte elements lie in a stream of bits, the lowest first.
-    static func bits(_ bytes: UnsafeRawBufferPointer, _ index: Int, _ dtype: DType) -> UInt64 {
-        switch dtype.bits {
-        case 4, 6:
-            let start = index * dtype.bits
-            let low = UInt64(bytes[start / 8])
-            let high = start / 8 + 1 < bytes.count ? UInt64(bytes[start / 8 + 1]) : 0
-            return (low | high << 8) >> UInt64(start % 8) & (1 << UInt64(dtype.bits) - 1)
-        case 8: return UInt64(bytes[index])
-        case 16: return UInt64(UInt16(littleEndian: bytes.loadUnaligned(fromByteOffset: index * 2, as: UInt16.self)))
-        case 32: return UInt64(UInt32(littleEndian: bytes.loadUnaligned(fromByteOffset: index * 4, as: UInt32.self)))
-        default: return UInt64(littleEndian: bytes.loadUnaligned(fromByteOffset: index * 8, as: UInt64.self))
+extension ck_movement {
+    /// How many words there are at a distance of each class.
+    var distanceCounts: [UInt64] {
+        withUnsafeBytes(of: ulp_counts) { Array($0.bindMemory(to: UInt64.self)) }
+    }
+
+    mutating func countDistance(class index: Int) {
+        withUnsafeMutableBytes(of: &ulp_counts) { $0.bindMemory(to: UInt64.self)[index] += 1 }
+    }
+}
+
+/// The values of words of one byte, and their places in the order of values.
+private struct ByteTable {
+    let values: [Double]
+    let places: [Int16]
+
+    private init(_ dtype: DType) {
+        values = (0..<256).map {
+            let value = ElementValue.value(UInt64($0), dtype)
+            return value.isFinite ? value : .nan
         }
+        places = (0..<256).map { Int16(ElementValue.place(UInt64($0), dtype)) }
     }
 
-    /// b - a of 64-bit integers, whose difference a double of each would lose; nil for the other types.
-    static func difference(_ a: UInt64, _ b: UInt64, _ dtype: DType) -> Double? {
-        switch dtype {
-        case .u64: b >= a ? Double(b - a) : -Double(a - b)
-        case .i64:
-            Int64(bitPattern: b) >= Int64(bitPattern: a) ? Double(b &- a) : -Double(a &- b)
-        default: nil
-        }
-    }
+    private static let tables = Dictionary(uniqueKeysWithValues: DType.allCases.filter { $0.bits == 8 }.map { ($0, ByteTable($0)) })
 
-    /// The number that `bits` stand for in `dtype`.
-    static func value(_ bits: UInt64, _ dtype: DType) -> Double {
-        switch dtype {
-        case .bool, .u8, .u16, .u32, .u64: Double(bits)
-        case .i8: Double(Int8(truncatingIfNeeded: bits))
-        case .i16: Double(Int16(truncatingIfNeeded: bits))
-        case .i32: Double(Int32(truncatingIfNeeded: bits))
-        case .i64: Double(Int64(bitPattern: bits))
-        case .f8E4M3: bits & 0x7F == 0x7F ? .nan : small(bits, exponent: 4, mantissa: 3, bias: 7)
-        case .f8E5M2: e5m2(bits)
-        case .f8E4M3FNUZ: bits == 0x80 ? .nan : small(bits, exponent: 4, mantissa: 3, bias: 8)
-        case .f8E5M2FNUZ: bits == 0x80 ? .nan : small(bits, exponent: 5, mantissa: 2, bias: 16)
-        case .f8E8M0: bits == 0xFF ? .nan : power(Int(bits) - 127)
-        case .f6E2M3: small(bits, exponent: 2, mantissa: 3, bias: 1)
-        case .f6E3M2: small(bits, exponent: 3, mantissa: 2, bias: 3)
-        case .f4: small(bits, exponent: 2, mantissa: 1, bias: 1)
-        case .f16, .bf16, .f32, .f64, .c64, .c128: .nan
-        }
-    }
-
-    private static func e5m2(_ bits: UInt64) -> Double {
-        guard bits & 0x7C == 0x7C else { return small(bits, exponent: 5, mantissa: 2, bias: 15) }
-        return bits & 0x03 == 0 ? (bits & 0x80 == 0 ? .infinity : -.infinity) : .nan
-    }
-
-    /// A float of sign, exponent and mantissa with subnormals, whose special values the caller has dealt with.
-    private static func small(_ bits: UInt64, exponent: Int, mantissa: Int, bias: Int) -> Double {
-        let fraction = Double(bits & (1 << UInt64(mantissa) - 1)) / Double(1 << mantissa)
-        let field = Int(bits >> UInt64(mantissa)) & (1 << exponent - 1)
-        let size = field == 0 ? fraction * power(1 - bias) : (1 + fraction) * power(field - bias)
-        return bits >> UInt64(mantissa + exponent) & 1 == 0 ? size : -size
-    }
-
-    private static func power(_ exponent: Int) -> Double {
-        Double(sign: .plus, exponent: exponent, significand: 1)
-    }
+    static func of(_ dtype: DType) -> ByteTable? { dtype.bits == 8 ? tables[dtype] : nil }
 }

@@ -74,7 +74,12 @@ extension CheckpointDelta {
                 groups[index].delta.add(delta)
             } else {
                 indices[name] = groups.count
-                groups.append(DeltaGroup(name: name, tensors: 1, delta: delta))
+                var sum = delta
+                if grouping != .tensor {
+                    sum.movement?.rows = nil
+                    sum.movement?.columns = nil
+                }
+                groups.append(DeltaGroup(name: name, tensors: 1, delta: sum))
             }
         }
         return groups

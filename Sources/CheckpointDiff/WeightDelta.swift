@@ -25,6 +25,8 @@ public struct WeightDelta: Sendable {
     public var sumDelta: Double
     /// The largest |d|.
     public var maxAbs: Double
+    /// With `DiffDetail.full`.
+    public var movement: Movement?
 
     /// The L2 norm of d.
     public var deltaL2: Double { sumDelta.squareRoot() }
@@ -52,6 +54,7 @@ public struct WeightDelta: Sendable {
         sumProduct += other.sumProduct
         sumDelta += other.sumDelta
         maxAbs = max(maxAbs, other.maxAbs)
+        if let moved = other.movement { movement?.add(moved) }
     }
 }
 

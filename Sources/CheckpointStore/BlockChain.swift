@@ -56,31 +56,74 @@ struct BlockChain {
     ) throws -> [BaseBlock] {
         var blocks: [BaseBlock] = []
         for (index, id) in ids.reversed().enumerated() {
-            let key = id.bytes
-            let block = try transaction.blockRecord(tables, id, prefetching: false).withUnsafeBytes { record in
-                let packed = try Checksum.open(record, .block, key: key)
-                do throws(CodecError) {
-                    let header = try PackedHeader(packed)
-                    // The map outlives the record's span: it is the transaction that keeps the page.
-                    if let raw = try BlockCoder.rawBytes(of: packed), raw.count == count {
-                        return BaseBlock(id: key, bytes: raw, depth: header.depth)
-                    }
-                    let room = lane.chainBuffer(keepsAll ? index : index % 3)
-                    let target = UnsafeMutableRawBufferPointer(rebasing: room[..<min(count, room.count)])
-                    let bases = try PackedHeader.bases(in: packed)
-                    let found = blocks.suffix(bases.count).reversed()
-                    guard found.count == bases.count, zip(found, bases).allSatisfy({ $0.id.elementsEqual($1) }) else {
-                        throw CodecError(.malformed, "its second base is not the first one's own")
-                    }
-                    try lane.coder.unpack(packed, bases: found.map(\.bytes), into: target)
-                    return BaseBlock(id: key, bytes: UnsafeRawBufferPointer(target), depth: header.depth)
-                } catch {
-                    throw StoreError(block: id, error)
+            let block = try transaction.checkedBlock(tables, id) { packed throws(CodecError) in
+                let header = try PackedHeader(packed)
+                if let raw = try BlockCoder.rawBytes(of: packed), raw.count == count {
+                    return BaseBlock(id: id.bytes, bytes: raw, depth: header.depth)
                 }
+                let room = lane.chainBuffer(keepsAll ? index : index % 3)
+                let target = UnsafeMutableRawBufferPointer(rebasing: room[..<min(count, room.count)])
+                try BlockChain.unpack(packed, bases: blocks.suffix(2).reversed(), lane, into: target)
+                return BaseBlock(id: id.bytes, bytes: UnsafeRawBufferPointer(target), depth: header.depth)
             }
             blocks.append(block)
         }
         return blocks
+    }
+
+    /// The raw bytes of the block alone, decoded from the nearest block of the chain that is remembered.
+    ///
+    /// - Complexity: O(bytes) for each step from there.
+    func decode(
+        count: Int, _ transaction: borrowing ReadTransaction, _ tables: Tables, _ lane: CodecLane, recent: RecentBlocks
+    ) throws -> UnsafeRawBufferPointer {
+        var known = try nearest(count: count, transaction, tables, recent)
+        for id in ids.prefix(known.below).reversed() {
+            let block = try transaction.checkedBlock(tables, id) { packed throws(CodecError) in
+                if let raw = try BlockCoder.rawBytes(of: packed), raw.count == count {
+                    return BaseBlock(id: id.bytes, bytes: raw, depth: 0)
+                }
+                let bytes = try recent.add(id, count: min(count, BlockCoder.maximumBlockBytes), keeping: known.blocks) { target throws(CodecError) in
+                    try BlockChain.unpack(packed, bases: known.blocks.reversed(), lane, into: target)
+                }
+                return BaseBlock(id: id.bytes, bytes: bytes, depth: 0)
+            }
+            known.blocks = known.blocks.suffix(1) + [block]
+        }
+        return known.blocks.last!.bytes
+    }
+
+    /// Where to decode from: the remembered blocks, base last, that suffice for the `below` blocks of the chain that come before them; none where
+    /// it is to be the root.
+    private func nearest(
+        count: Int, _ transaction: borrowing ReadTransaction, _ tables: Tables, _ recent: RecentBlocks
+    ) throws -> (blocks: [BaseBlock], below: Int) {
+        func remembered(_ index: Int) -> BaseBlock? {
+            guard index < ids.count, let bytes = recent.bytes(ids[index], count: count) else { return nil }
+            return BaseBlock(id: ids[index].bytes, bytes: bytes, depth: 0)
+        }
+        for index in ids.indices {
+            guard let base = remembered(index) else { continue }
+            if index == 0 { return ([base], 0) }
+            let needed = try transaction.blockRecord(tables, ids[index - 1]).withUnsafeBytes {
+                try PackedHeader.bases(in: Checksum.unchecked($0, .block, key: ids[index - 1].bytes)).count
+            }
+            if needed < 2 { return ([base], index) }
+            if let previous = remembered(index + 1) { return ([previous, base], index) }
+        }
+        return ([], ids.count)
+    }
+
+    /// Decodes `packed`, whose first bases are `known`, the nearest first.
+    private static func unpack(
+        _ packed: UnsafeRawBufferPointer, bases known: [BaseBlock], _ lane: CodecLane, into target: UnsafeMutableRawBufferPointer
+    ) throws(CodecError) {
+        let bases = try PackedHeader.bases(in: packed)
+        let found = known.prefix(bases.count)
+        guard found.count == bases.count, zip(found, bases).allSatisfy({ $0.id.elementsEqual($1) }) else {
+            throw CodecError(.malformed, "its second base is not the first one's own")
+        }
+        try lane.coder.unpack(packed, bases: found.map(\.bytes), into: target)
     }
 }
 
@@ -94,6 +137,28 @@ extension StoreError {
 }
 
 extension ReadTransaction {
+    /// Calls `body` with a packed block that agrees with its record's checksum. The map outlives the call: it is the transaction that keeps
+    /// the page.
+    func checkedBlock<R>(_ tables: Tables, _ id: ContentID, _ body: (UnsafeRawBufferPointer) throws(CodecError) -> R) throws -> R {
+        let key = id.bytes
+        return try blockRecord(tables, id, prefetching: false).withUnsafeBytes { record in
+            let packed = try Checksum.open(record, .block, key: key)
+            do throws(CodecError) {
+                return try body(packed)
+            } catch {
+                throw StoreError(block: id, error)
+            }
+        }
+    }
+
+    /// The same by way of the blocks that are remembered, where it becomes one. Valid until the call after the next.
+    func blockBytes(_ tables: Tables, _ id: ContentID, count: Int, _ lane: CodecLane, recent: RecentBlocks) throws -> UnsafeRawBufferPointer {
+        let bytes = try recent.bytes(id, count: count)
+            ?? BlockChain(id, self, tables).decode(count: count, self, tables, lane, recent: recent)
+        recent.handOut(id)
+        return bytes
+    }
+
     /// The raw bytes of a block, it and all it is packed against checked against their records' checksums: in place when it
     /// is kept raw, else decoded into the lane's buffers. Valid until the lane's next chain and while the transaction lives.
     ///

@@ -32,6 +32,11 @@ public struct CheckpointContents: Sendable {
         self.init(name: other.name, id: other.id, tensors: tensors, origin: .files(maps), sidecars: other.sidecars)
     }
 
+    /// The same checkpoint with those of its tensors that are wanted.
+    public func keeping(_ isWanted: (TensorEntry) -> Bool) -> CheckpointContents {
+        CheckpointContents(name: name, id: id, tensors: tensors.filter(isWanted), origin: origin, sidecars: sidecars)
+    }
+
     /// Whether every tensor that has no strides is mapped whole, so that `withBytes` hands out any range of it in place.
     public var isMapped: Bool {
         if case .files = origin { true } else { false }
@@ -75,7 +80,11 @@ public struct CheckpointContents: Sendable {
     /// A reader for one thread.
     ///
     /// - Throws: `.noSuchRef` when the snapshot was removed meanwhile. A reader that is there goes on reading what was.
-    public func makeReader() throws(StoreError) -> TensorReader {
+    public func makeReader() throws(StoreError) -> TensorReader { try makeReader(remembering: nil) }
+
+    /// One that shares what it decodes with others of the same store and thread. Bytes that it gives are valid until the call after the next of
+    /// any of them.
+    package func makeReader(remembering recent: RecentBlocks?) throws(StoreError) -> TensorReader {
         try throwingStoreErrors {
             switch origin {
             case .files(let maps): return TensorReader(.files(maps))
@@ -83,7 +92,7 @@ public struct CheckpointContents: Sendable {
                 let generation = store.openGeneration
                 let transaction = try generation.environment.beginRead()
                 try transaction.checkHolds(generation.tables, snapshot, named: name)
-                return TensorReader(.blocks(BlockReader(transaction, generation.tables)))
+                return TensorReader(.blocks(BlockReader(transaction, generation.tables, recent)))
             }
         }
     }
@@ -236,10 +245,12 @@ final class BlockReader {
     private var last: (id: ContentID, record: TensorRecord)?
     /// Holds ranges that span blocks.
     private var assembled = UnsafeMutableRawBufferPointer(start: nil, count: 0)
+    private let recent: RecentBlocks?
 
-    init(_ transaction: consuming ReadTransaction, _ tables: Tables) {
+    init(_ transaction: consuming ReadTransaction, _ tables: Tables, _ recent: RecentBlocks? = nil) {
         self.transaction = transaction
         self.tables = tables
+        self.recent = recent
     }
 
     deinit { assembled.deallocate() }
@@ -259,6 +270,7 @@ final class BlockReader {
         if let raw = try transaction.rawBlock(tables, record.blocks[index], count: count) { return raw }
         let lane = try self.lane ?? CodecLane()
         self.lane = lane
+        if let recent { return try transaction.blockBytes(tables, record.blocks[index], count: count, lane, recent: recent) }
         return try transaction.blockBytes(tables, record.blocks[index], count: count, lane)
     }
 

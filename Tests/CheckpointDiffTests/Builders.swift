@@ -69,6 +69,10 @@ struct Sums: Equatable, CustomStringConvertible {
         name = delta.name
         counts = [delta.words, delta.changed, delta.signFlips, delta.nonfinite]
         bits = [delta.sumFirst, delta.sumSecond, delta.sumDelta, delta.maxAbs].map(\.bitPattern)
+        if let movement = delta.movement {
+            counts += movement.ulpCounts
+            bits += ([movement.ulps] + (movement.rows ?? []) + (movement.columns ?? [])).map(\.bitPattern)
+        }
     }
 
     var description: String { "\(name): \(counts) \(bits.map { Double(bitPattern: $0) })" }

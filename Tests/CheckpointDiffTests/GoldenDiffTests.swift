@@ -21,6 +21,11 @@ import Testing
         var relativeL2: Double?
         /// Null where one of them is all zero.
         var cosine: Double?
+        var ulps: Double
+        var ulpCounts: [UInt64]
+        /// Of tensors of two dimensions and more.
+        var rows: [Double]?
+        var columns: [Double]?
     }
 
     private struct Golden: Decodable {
@@ -70,6 +75,14 @@ import Testing
         } else {
             #expect(delta.relativeL2 == (wanted.deltaL2 == 0 ? 0 : .infinity), name)
         }
+        if let movement = delta.movement {
+            // Whole numbers below 2^53, else rounded like all sums.
+            #expect(movement.ulps == wanted.ulps || wanted.ulps > 0x1p53 && isClose(movement.ulps, wanted.ulps), name)
+            #expect(Array(movement.ulpCounts.prefix(wanted.ulpCounts.count)) == wanted.ulpCounts, name)
+            #expect(movement.ulpCounts.reduce(0, +) == wanted.words - wanted.nonfinite, name)
+            check(movement.rows, wanted.rows, "\(side) \(delta.name), rows")
+            check(movement.columns, wanted.columns, "\(side) \(delta.name), columns")
+        }
         guard let cosine = wanted.cosine else {
             #expect(delta.cosine == nil, name)
             return
@@ -83,11 +96,20 @@ import Testing
         #expect(isRight, "\(side) \(delta.name): \(found) for \(cosine)")
     }
 
-    @Test func everyDtypeAgreesWithExactArithmetic() throws {
+    private func check(_ norms: [Double]?, _ wanted: [Double]?, _ name: String) {
+        #expect(norms?.count == wanted?.count, "\(name)")
+        for (index, (norm, wanted)) in zip(norms ?? [], wanted ?? []).enumerated() {
+            #expect(isClose(norm, wanted), "\(name) \(index): \(norm) for \(wanted)")
+        }
+    }
+
+    @Test(arguments: [DiffDetail.basic, .full])
+    func everyDtypeAgreesWithExactArithmetic(detail: DiffDetail) throws {
         let golden = try Self.golden.get().tensors
         let first = try CheckpointContents(path: Self.directory + "/first.safetensors")
         let second = try CheckpointContents(path: Self.directory + "/second.safetensors")
-        let delta = try CheckpointDiff.compare(first, second)
+        let delta = try CheckpointDiff.compare(first, second, detail: detail)
+        #expect(delta.compared.allSatisfy { ($0.movement != nil) == (detail == .full) })
         #expect(delta.mismatched.isEmpty && delta.identical.isEmpty && delta.isDifferent)
         #expect(delta.compared.count == golden.count && golden.count > 100)
         #expect(Set(delta.compared.map(\.dtype)) == Set(DType.allCases).subtracting([.c128]))
@@ -125,7 +147,7 @@ import Testing
             options.step = UInt64(step)
             try store.ingest(Self.directory + "/\(name).safetensors", options: options)
         }
-        let delta = try CheckpointDiff.compare(store.contents("r@0"), store.contents("r@1"))
+        let delta = try CheckpointDiff.compare(store.contents("r@0"), store.contents("r@1"), detail: .full)
         // Equal tensors are known by their ids.
         #expect(Set(delta.identical.map(\.name)) == Set(golden.filter { $0.value.changed == 0 }.keys))
         for tensor in delta.compared { check(tensor, try #require(golden[tensor.name]), "from a store,") }
@@ -137,7 +159,7 @@ import Testing
         let golden = try Self.golden.get().strided
         let first = try CheckpointContents(path: Self.directory + "/first.pt")
         let second = try CheckpointContents(path: Self.directory + "/second.pt")
-        let delta = try CheckpointDiff.compare(first, second)
+        let delta = try CheckpointDiff.compare(first, second, detail: .full)
         #expect(delta.compared.count == golden.count && golden.count == 15)
         #expect(first.tensors.filter { $0.strides != nil }.count >= 9)
         for tensor in delta.compared { check(tensor, try #require(golden[tensor.name], "\(tensor.name)"), "strided,") }

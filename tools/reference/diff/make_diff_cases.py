@@ -52,8 +52,18 @@ def float_values(dtype, words):
     return [float(x) for x in array.astype(numpy.float64)]
 
 
-def expect(first_bits, second_bits, first, second):
+def place(dtype, word, value):
+    """Where a word stands in the order of the numbers of its type; zeros of either sign at the same place."""
+    if dtype not in FLOATS or dtype == "F8_E8M0":
+        return value if dtype != "F8_E8M0" else word
+    sign = 1 << (width(dtype) - 1)
+    return -(word & ~sign) if word & sign else word
+
+
+def expect(first_bits, second_bits, first, second, dtype, shape):
     """What a diff must say. Values are floats (NaN and infinities among them) or integers."""
+    ulps, ulp_counts = 0, {}
+    squares = []
     aa = bb = dd = ab = fractions.Fraction(0)
     changed = flips = nonfinite = 0
     most = fractions.Fraction(0)
@@ -61,18 +71,32 @@ def expect(first_bits, second_bits, first, second):
         changed += x != y
         if not math.isfinite(u) or not math.isfinite(v):
             nonfinite += 1
+            squares.append(0)
             continue
+        distance = abs(place(dtype, y, v) - place(dtype, x, u))
+        ulps += distance
+        ulp_counts[distance.bit_length()] = ulp_counts.get(distance.bit_length(), 0) + 1
         u, v = fractions.Fraction(u), fractions.Fraction(v)
         flips += u * v < 0
         aa, bb, ab, dd = aa + u * u, bb + v * v, ab + u * v, dd + (v - u) ** 2
         most = max(most, abs(v - u))
+        squares.append((v - u) ** 2)
 
     def root(x):
         # Of a fraction to the last bit: scaled to an integer of 140 bits and more.
         shift = max(0, 140 - (x.numerator.bit_length() - x.denominator.bit_length())) // 2 * 2
         return fractions.Fraction(math.isqrt((x.numerator << shift) // x.denominator), 1 << (shift // 2))
 
-    return {
+    norms = {}
+    if len(shape) > 1 and squares:
+        # A complex number is two words of one column.
+        words = len(squares) // math.prod(shape)
+        columns = [sum(squares[i * words:(i + 1) * words]) for i in range(math.prod(shape))]
+        by_row = [columns[i:i + shape[-1]] for i in range(0, len(columns), shape[-1])]
+        norms["rows"] = [float(root(fractions.Fraction(sum(row)))) for row in by_row]
+        norms["columns"] = [float(root(fractions.Fraction(sum(column)))) for column in zip(*by_row)]
+    return norms | {
+        "ulps": float(ulps), "ulp_counts": [ulp_counts.get(i, 0) for i in range(max(ulp_counts, default=0) + 1)],
         "words": len(first), "changed": changed, "sign_flips": flips, "nonfinite": nonfinite, "max_abs": float(most),
         "delta_l2": float(root(dd)), "first_l2": float(root(aa)), "second_l2": float(root(bb)),
         "relative_l2": float(root(dd / aa)) if aa else None,
@@ -148,8 +172,9 @@ def tensors():
     random = numpy.random.default_rng(SEED)
     for dtype in FLOATS:
         for name, first, second in float_pairs(random, dtype):
-            expected = expect(first, second, float_values(dtype, first), float_values(dtype, second))
-            yield f"{dtype}.{name}", dtype, [len(first)], pack(dtype, first), pack(dtype, second), expected
+            shape = [len(first) // 16, 16] if len(first) % 16 == 0 and name not in ("step", "equal") else [len(first)]
+            expected = expect(first, second, float_values(dtype, first), float_values(dtype, second), dtype, shape)
+            yield f"{dtype}.{name}", dtype, shape, pack(dtype, first), pack(dtype, second), expected
     for dtype, code in INTEGERS.items():
         info = numpy.iinfo(code)
         ends = [info.min, info.max, 0, 1, info.max - 1, info.min + 1, max(info.min, -1)]
@@ -164,15 +189,15 @@ def tensors():
             pairs.append(("large and near", large, [x - 1 for x in large]))
         for name, first, second in pairs:
             yield (f"{dtype}.{name}", dtype, [len(first)], numpy.array(first, dtype=code).tobytes(),
-                   numpy.array(second, dtype=code).tobytes(), expect(first, second, first, second))
+                   numpy.array(second, dtype=code).tobytes(), expect(first, second, first, second, dtype, [len(first)]))
     first = [int(x) for x in random.integers(0, 2, 50)]
     second = [int(x) for x in random.integers(0, 2, 50)]
-    yield "BOOL.bits", "BOOL", [50], bytes(first), bytes(second), expect(first, second, first, second)
+    yield "BOOL.bits", "BOOL", [50], bytes(first), bytes(second), expect(first, second, first, second, "BOOL", [50])
     for dtype, real in (("C64", numpy.float32),):
         a, b = (random.normal(0, 1, 48).astype(real) for _ in range(2))
         bits = "<u%d" % a.itemsize
         yield (f"{dtype}.normal", dtype, [4, 6], a.tobytes(), b.tobytes(),
-               expect(a.view(bits).tolist(), b.view(bits).tolist(), a.tolist(), b.tolist()))
+               expect(a.view(bits).tolist(), b.view(bits).tolist(), a.tolist(), b.tolist(), "F32", [4, 6]))
 
 
 def safetensors(tensors):
@@ -202,7 +227,10 @@ def strided(directory):
                 values.append(view(base).contiguous().flatten())
             size = values[0].element_size()
             bits = [v.view({2: torch.int16, 4: torch.int32, 8: torch.int64}[size]).tolist() for v in values]
-            expected[f"{name}.{dtype}".replace("torch.", "")] = expect(*bits, *(v.tolist() for v in values))
+            bits = [[w % (1 << 8 * size) for w in side] for side in bits]
+            expected[f"{name}.{dtype}".replace("torch.", "")] = expect(
+                *bits, *(v.tolist() for v in values), {torch.float32: "F32", torch.bfloat16: "BF16", torch.int64: "I64"}[dtype],
+                list(view(base).shape))
     for file, side in zip(("first.pt", "second.pt"), sides):
         torch.save(side, directory / file)
     return expected

@@ -1,0 +1,71 @@
+internal import BlockCodec
+
+/// The blocks that were decoded last: one packed against any of them takes one step instead of a whole chain. For one thread.
+///
+/// This is how two snapshots of a history are read side by side for little more than the price of one: the block of one is among what the
+/// other's is packed against.
+package final class RecentBlocks {
+    private struct Entry {
+        var bytes: UnsafeMutableRawBufferPointer
+        var count: Int
+        var lastUse: UInt64
+    }
+
+    /// More than two snapshots' chains of the usual depth.
+    private static let capacity = 16
+    private var entries: [ContentID: Entry] = [:]
+    private var uses: UInt64 = 0
+    /// What was handed out last, and before.
+    private var handedOut: (last: ContentID?, before: ContentID?)
+
+    package init() {}
+
+    deinit {
+        for entry in entries.values { entry.bytes.deallocate() }
+    }
+
+    /// The raw bytes of a block that is remembered.
+    func bytes(_ id: ContentID, count: Int) -> UnsafeRawBufferPointer? {
+        guard let entry = entries[id], entry.count == count else { return nil }
+        uses += 1
+        entries[id]!.lastUse = uses
+        return UnsafeRawBufferPointer(rebasing: entry.bytes[..<count])
+    }
+
+    /// The caller reads block `id` until the call after the next.
+    func handOut(_ id: ContentID) {
+        if handedOut.last != id { handedOut = (id, handedOut.last) }
+    }
+
+    /// Decodes block `id` by `decode` and remembers it.
+    ///
+    /// - Parameter keeping: blocks that `decode` needs.
+    func add(
+        _ id: ContentID, count: Int, keeping: [BaseBlock], _ decode: (UnsafeMutableRawBufferPointer) throws(CodecError) -> Void
+    ) throws(CodecError) -> UnsafeRawBufferPointer {
+        let room = take(keeping)
+        let target = UnsafeMutableRawBufferPointer(rebasing: room[..<count])
+        do throws(CodecError) {
+            try decode(target)
+        } catch {
+            room.deallocate()
+            throw error
+        }
+        uses += 1
+        entries[id] = Entry(bytes: room, count: count, lastUse: uses)
+        return UnsafeRawBufferPointer(target)
+    }
+
+    /// Room for a block: new, or that of the one not used for longest.
+    private func take(_ keeping: [BaseBlock]) -> UnsafeMutableRawBufferPointer {
+        if entries.count >= RecentBlocks.capacity {
+            let kept = Set(keeping.map { $0.id.withUnsafeBytes { ContentID($0) } } + [handedOut.last, handedOut.before].compactMap { $0 })
+            let oldest = entries.filter { !kept.contains($0.key) }.min { $0.value.lastUse < $1.value.lastUse }
+            if let oldest {
+                entries[oldest.key] = nil
+                return oldest.value.bytes
+            }
+        }
+        return .allocate(byteCount: BlockCoder.maximumBlockBytes, alignment: 64)
+    }
+}

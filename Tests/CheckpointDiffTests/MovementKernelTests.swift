@@ -1,0 +1,163 @@
+import CKernels
+import Foundation
+import TestSupport
+import Testing
+
+/// The movement kernels of every instruction set that this processor runs, against a plain loop.
+@Suite struct MovementKernelTests {
+    enum Kind: String, CaseIterable {
+        case bf16, f16, f32, f64
+
+        var bits: Int { self == .f64 ? 64 : self == .f32 ? 32 : 16 }
+        var exponent: UInt64 {
+            switch self {
+            case .bf16: 0x7F80
+            case .f16: 0x7C00
+            case .f32: 0x7F80_0000
+            case .f64: 0x7FF0_0000_0000_0000
+            }
+        }
+        var sign: UInt64 { 1 << UInt64(bits - 1) }
+
+        func function(_ kernels: ck_movement_kernels) -> ck_move_fn {
+            switch self {
+            case .bf16: kernels.bf16
+            case .f16: kernels.f16
+            case .f32: kernels.f32
+            case .f64: kernels.f64
+            }
+        }
+
+        func value(_ word: UInt64) -> Double {
+            switch self {
+            case .bf16: return Double(Float(bitPattern: UInt32(word) << 16))
+            case .f32: return Double(Float(bitPattern: UInt32(word)))
+            case .f64: return Double(bitPattern: word)
+            case .f16:
+                let (exponent, mantissa) = (Int(word >> 10 & 0x1F), Double(word & 0x3FF) / 1024)
+                let size = exponent == 0 ? scalbn(mantissa, -14) : scalbn(1 + mantissa, exponent - 15)
+                return word & sign == 0 ? size : -size
+            }
+        }
+
+        func place(_ word: UInt64) -> Int64 { word & sign == 0 ? Int64(word) : -Int64(word & ~sign) }
+    }
+
+    enum Words: CaseIterable {
+        case random, specials, near, equal
+    }
+
+    private struct Plain {
+        var sums = ck_movement()
+        var counts = [UInt64](repeating: 0, count: 65)
+        var rows: [Double]
+        var columns: [Double]
+    }
+
+    private func words(_ kind: Kind, _ words: Words, _ count: Int, _ generator: inout SeededGenerator) -> ([UInt64], [UInt64]) {
+        let all = kind.sign | (kind.sign - 1)
+        let lowest = kind.exponent & (~kind.exponent + 1)
+        let specials: [UInt64] = [0, 1, kind.exponent, kind.exponent | 1, kind.exponent - 1, lowest, lowest - 1].flatMap { [$0, $0 | kind.sign] }
+        var (first, second) = ([UInt64](), [UInt64]())
+        func random() -> UInt64 {
+            let word = generator.next() & all
+            // Doubles whose squares overflow are left to other tests.
+            return kind == .f64 ? word & ~kind.exponent | (0x3FF - 400 + generator.next() % 800) << 52 : word
+        }
+        for _ in 0..<count {
+            switch words {
+            case .random: (first.append(random()), second.append(random())).0
+            case .specials:
+                first.append(specials.randomElement(using: &generator)!)
+                second.append(kind == .f64 ? first.last! ^ UInt64(generator.below(2)) : specials.randomElement(using: &generator)!)
+            case .near:
+                first.append(random())
+                second.append(generator.below(2) == 0 ? first.last! : first.last! ^ UInt64(1 << generator.below(6)))
+            case .equal:
+                first.append(random())
+                second.append(first.last!)
+            }
+        }
+        return (first, second)
+    }
+
+    private func plain(_ kind: Kind, _ first: [UInt64], _ second: [UInt64], _ rowWords: Int, _ firstColumn: Int) -> Plain {
+        let rows = (firstColumn + first.count + rowWords - 1) / rowWords
+        var plain = Plain(rows: [Double](repeating: 0, count: max(1, rows)), columns: [Double](repeating: 0, count: rowWords))
+        for (index, (x, y)) in zip(first, second).enumerated() {
+            if x != y { plain.sums.sums.changed += 1 }
+            guard x & kind.exponent != kind.exponent, y & kind.exponent != kind.exponent else {
+                plain.sums.sums.nonfinite += 1
+                continue
+            }
+            let (u, v) = (kind.value(x), kind.value(y))
+            if (u < 0 && v > 0) || (u > 0 && v < 0) { plain.sums.sums.sign_flips += 1 }
+            let square = (v - u) * (v - u)
+            plain.sums.sums.sum_aa += u * u
+            plain.sums.sums.sum_bb += v * v
+            plain.sums.sums.sum_ab += u * v
+            plain.sums.sums.sum_dd += square
+            plain.sums.sums.max_abs = max(plain.sums.sums.max_abs, abs(v - u))
+            let (p, q) = (kind.place(x), kind.place(y))
+            let distance = p < q ? UInt64(bitPattern: q &- p) : UInt64(bitPattern: p &- q)
+            plain.sums.ulps += Double(distance)
+            plain.counts[64 - distance.leadingZeroBitCount] += 1
+            plain.rows[(firstColumn + index) / rowWords] += square
+            plain.columns[(firstColumn + index) % rowWords] += square
+        }
+        return plain
+    }
+
+    private func guarded(_ words: [UInt64], _ bytes: Int) -> GuardedBytes {
+        let guarded = GuardedBytes(count: words.count * bytes)
+        for (index, word) in words.enumerated() {
+            var word = word.littleEndian
+            memcpy(guarded.bytes.baseAddress! + index * bytes, &word, bytes)
+        }
+        return guarded
+    }
+
+    private func isClose(_ x: Double, _ y: Double) -> Bool { x == y || abs(x - y) <= 1e-12 * max(abs(x), abs(y)) }
+
+    private var sets: [ck_movement_kernels] {
+        [ck_portable_movement_kernels(), ck_avx2_movement_kernels(), ck_avx512_movement_kernels()].compactMap { $0?.pointee }
+    }
+
+    @Test(arguments: Kind.allCases)
+    func kernelsAgree(kind: Kind) {
+        var generator = SeededGenerator(test: "movementKernelsAgree(\(kind))")
+        for words in Words.allCases {
+            for count in Array(0...40) + [63, 64, 65, 100, 127, 1000, 2047, 2048, 2049, 4099, 9000] {
+                let rowWords = [1, 3, 8, 16, 17, 64, 100, 2048, 5000].randomElement(using: &generator)!
+                let firstColumn = generator.below(rowWords)
+                let (first, second) = self.words(kind, words, count, &generator)
+                let wanted = plain(kind, first, second, rowWords, firstColumn)
+                let (left, right) = (guarded(first, kind.bits / 8), guarded(second, kind.bits / 8))
+                for kernels in sets {
+                    let name: Comment = "\(String(cString: kernels.name)) \(kind) \(words) \(count) \(rowWords) \(firstColumn), seed \(generator.seed)"
+                    var found = ck_movement()
+                    var rows = [Double](repeating: 0, count: wanted.rows.count)
+                    var columns = [Double](repeating: 0, count: rowWords)
+                    kind.function(kernels)(left.bytes.baseAddress, right.bytes.baseAddress, count, rowWords, firstColumn, &found, &rows, &columns)
+                    #expect(found.sums.changed == wanted.sums.sums.changed, name)
+                    #expect(found.sums.nonfinite == wanted.sums.sums.nonfinite, name)
+                    #expect(found.sums.sign_flips == wanted.sums.sums.sign_flips, name)
+                    #expect(found.sums.max_abs == wanted.sums.sums.max_abs, name)
+                    #expect(isClose(found.sums.sum_aa, wanted.sums.sums.sum_aa) && isClose(found.sums.sum_bb, wanted.sums.sums.sum_bb), name)
+                    #expect(isClose(found.sums.sum_dd, wanted.sums.sums.sum_dd), name)
+                    let magnitude = (wanted.sums.sums.sum_aa * wanted.sums.sums.sum_bb).squareRoot()
+                    #expect(!magnitude.isFinite || abs(found.sums.sum_ab - wanted.sums.sums.sum_ab) <= 1e-12 * magnitude, name)
+                    #expect(isClose(found.ulps, wanted.sums.ulps), name)
+                    #expect(withUnsafeBytes(of: found.ulp_counts) { Array($0.bindMemory(to: UInt64.self)) } == wanted.counts, name)
+                    #expect(zip(rows, wanted.rows).allSatisfy(isClose), name)
+                    #expect(zip(columns, wanted.columns).allSatisfy(isClose), name)
+                    // Without columns: the same but for them.
+                    var again = ck_movement()
+                    var whole = [0.0]
+                    kind.function(kernels)(left.bytes.baseAddress, right.bytes.baseAddress, count, Int.max, 0, &again, &whole, nil)
+                    #expect(again.sums.changed == found.sums.changed && isClose(whole[0], found.sums.sum_dd) && isClose(again.ulps, found.ulps), name)
+                }
+            }
+        }
+    }
+}
