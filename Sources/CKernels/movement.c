@@ -48,3 +48,16 @@ void ck_move_bytes(
     }
     *out = sums;
 }
+
+void ck_trace_bytes(
+    const void *first, const void *before, const void *last, const void *now, size_t words, const double *values, ck_trace *out) {
+    const uint8_t *a = first, *b = before, *c = last, *d = now;
+    for (size_t i = 0; i < words; i++) {
+        double u = values[d[i]] - values[c[i]], v = values[c[i]] - values[b[i]], w = values[d[i]] - values[a[i]];
+        out->changed += d[i] != c[i];
+        if (u != u || v != v || w != w) continue;
+        out->sum_dd += u * u;
+        out->sum_de += u * v;
+        out->sum_ff += w * w;
+    }
+}

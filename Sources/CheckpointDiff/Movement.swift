@@ -27,7 +27,7 @@ public struct Movement: Sendable {
     public var lastClass: Int { ulpCounts.lastIndex { $0 > 0 } ?? 0 }
 
     /// Adds the counts of another tensor, as for a group.
-    mutating func add(_ other: Movement) {
+    public mutating func add(_ other: Movement) {
         ulps += other.ulps
         for index in ulpCounts.indices { ulpCounts[index] += other.ulpCounts[index] }
         (rows, columns) = (nil, nil)
@@ -41,16 +41,21 @@ public struct AxisSummary: Sendable {
     /// The root of the mean square of the norms of each of up to so many equal stretches.
     public var profile: [Double]
 
-    /// - Complexity: O(n log limit).
+    /// - Complexity: O(n x limit) at worst, O(n) where most are small.
     public init(_ norms: [Double], top limit: Int = 10, stretches: Int = 64) {
         top = []
-        for (index, norm) in norms.enumerated() where norm > 0 && (top.count < limit || norm > top[top.count - 1].norm) {
+        for (index, norm) in norms.enumerated() where norm > 0 && (top.count < limit || norm > top.last?.norm ?? .infinity) {
             let place = top.firstIndex { norm > $0.norm } ?? top.count
             top.insert((index, norm), at: place)
             if top.count > limit { top.removeLast() }
         }
+        profile = AxisSummary.profile(norms, stretches: stretches)
+    }
+
+    /// The root of the mean square of each of up to so many equal stretches. O(n).
+    public static func profile(_ norms: [Double], stretches: Int) -> [Double] {
         let count = min(stretches, norms.count)
-        profile = (0..<count).map { part in
+        return (0..<count).map { part in
             let range = (part * norms.count / count)..<((part + 1) * norms.count / count)
             return (norms[range].reduce(0) { $0 + $1 * $1 } / Double(range.count)).squareRoot()
         }

@@ -161,7 +161,7 @@ extension ck_movement {
 }
 
 /// The values of words of one byte, and their places in the order of values.
-private struct ByteTable {
+struct ByteTable {
     let values: [Double]
     let places: [Int16]
 

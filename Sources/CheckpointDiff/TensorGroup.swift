@@ -76,6 +76,7 @@ extension CheckpointDelta {
                 indices[name] = groups.count
                 var sum = delta
                 if grouping != .tensor {
+                    sum.spectrum = nil
                     sum.movement?.rows = nil
                     sum.movement?.columns = nil
                 }

@@ -27,6 +27,8 @@ public struct WeightDelta: Sendable {
     public var maxAbs: Double
     /// With `DiffDetail.full`.
     public var movement: Movement?
+    /// After `addSpectra`, for matrices that moved.
+    public var spectrum: Spectrum?
 
     /// The L2 norm of d.
     public var deltaL2: Double { sumDelta.squareRoot() }

@@ -98,6 +98,23 @@ public struct CheckpointContents: Sendable {
     }
 }
 
+extension CheckpointContents {
+    /// A reader for one thread of the packed blocks of several snapshots of one store, whether or not they have images.
+    ///
+    /// - Throws: `.noSuchRef` when one of them was removed meanwhile.
+    package static func makeReader(of snapshots: [CheckpointContents], in store: Store, remembering recent: RecentBlocks) throws(StoreError) -> TensorReader {
+        try throwingStoreErrors {
+            let generation = store.openGeneration
+            let transaction = try generation.environment.beginRead()
+            for contents in snapshots {
+                guard case .store(_, let snapshot) = contents.sidecars.origin else { continue }
+                try transaction.checkHolds(generation.tables, snapshot, named: contents.name)
+            }
+            return TensorReader(.blocks(BlockReader(transaction, generation.tables, recent)))
+        }
+    }
+}
+
 extension Store {
     /// The tensors of `ref`, read from its image where it has one, else block by block.
     public func contents(_ ref: String) throws(StoreError) -> CheckpointContents {
@@ -138,6 +155,7 @@ public final class TensorReader {
     private struct GatheredKey: Equatable {
         var file: String
         var name: String
+        var identity: TensorIdentity?
     }
 
     fileprivate init(_ backing: Backing) { self.backing = backing }
@@ -191,7 +209,7 @@ public final class TensorReader {
     }
 
     private func gather(_ tensor: TensorEntry) throws -> [UInt8] {
-        let key = GatheredKey(file: tensor.file, name: tensor.name)
+        let key = GatheredKey(file: tensor.file, name: tensor.name, identity: tensor.identity)
         if let gathered, gathered.identity == key { return gathered.bytes }
         let view = PartManifest.Tensor(
             name: tensor.name, storage: 0, offset: 0, dtype: tensor.dtype, shape: tensor.shape, strides: tensor.strides)

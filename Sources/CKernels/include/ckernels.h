@@ -9,6 +9,7 @@
 
 #include "delta_kernels.h"
 #include "diff_kernels.h"
+#include "gram_kernels.h"
 #include "movement_kernels.h"
 #include "backward_kernels.h"
 #include "forward_kernels.h"

@@ -22,18 +22,36 @@ typedef struct ck_movement {
 typedef void ck_move_fn(
     const void *a, const void *b, size_t words, size_t row_words, size_t first_column, ck_movement *out, double *rows, double *columns);
 
+/* Sums over words of four versions of one run of words, the first, the one before the last, the last and the one now: of d = now - last,
+   e = last - before, and f = now - first. Where any of the four is not finite, the word is in no sum. */
+typedef struct ck_trace {
+    uint64_t changed; /* words of which now and last differ in bits */
+    double sum_dd, sum_de, sum_ff;
+} ck_trace;
+
+/* Adds `words` words to *out. */
+typedef void ck_trace_fn(const void *first, const void *before, const void *last, const void *now, size_t words, ck_trace *out);
+
 typedef struct ck_movement_kernels {
     const char *name;
     ck_move_fn *bf16;
     ck_move_fn *f16;
     ck_move_fn *f32;
     ck_move_fn *f64;
+    ck_trace_fn *trace_bf16;
+    ck_trace_fn *trace_f16;
+    ck_trace_fn *trace_f32;
+    ck_trace_fn *trace_f64;
 } ck_movement_kernels;
 
 /* The same for words of one byte, by a table of their values (those that are not finite: NaN) and of their places in the order of values. */
 void ck_move_bytes(
     const void *a, const void *b, size_t words, size_t row_words, size_t first_column, const double *values, const int16_t *places,
     ck_movement *out, double *rows, double *columns);
+
+/* Sums over words of one byte, by a table of their values. */
+void ck_trace_bytes(
+    const void *first, const void *before, const void *last, const void *now, size_t words, const double *values, ck_trace *out);
 
 const ck_movement_kernels *ck_portable_movement_kernels(void);
 /* Null where the processor does not run them. */

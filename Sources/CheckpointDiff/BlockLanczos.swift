@@ -1,0 +1,154 @@
+internal import CKernels
+
+/// The largest singular values of a matrix d that is only known by products d^T (d v) with blocks of a few vectors: block Lanczos with full
+/// reorthogonalisation, from random vectors (Golub and Underwood 1977; that random vectors find the leading values of any matrix: Musco and Musco,
+/// arXiv 1504.05477).
+struct BlockLanczos {
+    private static let width = Int(ck_gram_width)
+    /// Values of which each step changed less than this by itself are settled. Each step gains more than the last, so what is left is of the order of it.
+    private static let tolerance = 1e-3
+    /// Below this share of the largest, what is found is rounding: squares were looked at.
+    static let floor = 1e-7
+    private static let steps = 3...40
+    /// Numbers that the basis may have: 160 MiB.
+    private static let basisNumbers = 20 << 20
+
+    private let kernels: ck_gram_kernels
+    private let size: Int
+
+    /// - Parameter size: columns of d.
+    init(size: Int, kernels: ck_gram_kernels = ck_active_gram_kernels().pointee) {
+        self.size = size
+        self.kernels = kernels
+    }
+
+    /// Whether a basis for matrices of so many columns fits the memory that it may take.
+    static func isPossible(size: Int) -> Bool { size * width * 6 <= basisNumbers }
+
+    /// The `count` largest, the largest first; fewer where the rank is lower, or the rest is rounding.
+    ///
+    /// - Parameters:
+    ///   - rank: what the rank cannot be above.
+    ///   - multiply: sets its second argument to d^T (d v) of its first, both (size, width), row-major.
+    /// - Complexity: some 10 to 20 products, and O(size x (8 x products)^2) beside.
+    func leading(
+        _ count: Int, rank: Int, multiply: (_ v: UnsafePointer<Double>, _ z: UnsafeMutablePointer<Double>) throws -> Void
+    ) rethrows -> [Double] {
+        let width = BlockLanczos.width
+        let numbers = size * width
+        let last = min(BlockLanczos.steps.upperBound, BlockLanczos.basisNumbers / numbers - 1)
+        var basis: [UnsafeMutablePointer<Double>] = []
+        defer { for block in basis { block.deallocate() } }
+        var projections: [[Double]] = []
+        var values: [Double] = []
+        var random = SplitMix(state: UInt64(size))
+        basis.append(.allocate(capacity: numbers))
+        for index in 0..<numbers { basis[0][index] = random.next() }
+        guard orthonormalise(basis[0], before: [], scale: 0) else { return [] }
+        for step in 1... {
+            let next = UnsafeMutablePointer<Double>.allocate(capacity: numbers)
+            basis.append(next)
+            try multiply(basis[step - 1], next)
+            let known = basis.dropLast()
+            projections.append(known.flatMap { inner($0, next) })
+            let before = values
+            values = singularValues(projections, count)
+            let isSettled = step >= BlockLanczos.steps.lowerBound && before.count == values.count
+                && zip(before, values).allSatisfy { abs($0 - $1) <= BlockLanczos.tolerance * $1 }
+            if isSettled || step >= last || step * width >= min(rank, size) + width { return values }
+            // Twice is enough (Kahan and Parlett): what is left along the basis after one subtraction is rounding of the first.
+            for _ in 0..<2 {
+                for block in known { combine(block, inner(block, next).map { -$0 }, 1, next) }
+            }
+            guard orthonormalise(next, before: Array(known), scale: values.first ?? 0) else { return values }
+        }
+        return values
+    }
+
+    /// Those of the matrix in the basis so far, whose column of blocks `step` is `projections[step]`.
+    private func singularValues(_ projections: [[Double]], _ count: Int) -> [Double] {
+        let width = BlockLanczos.width
+        let size = projections.count * width
+        var matrix = [Double](repeating: 0, count: size * size)
+        for (step, projection) in projections.enumerated() {
+            for row in 0..<(projection.count / width) {
+                for column in 0..<width {
+                    matrix[row * size + step * width + column] = projection[row * width + column]
+                    matrix[(step * width + column) * size + row] = projection[row * width + column]
+                }
+            }
+        }
+        let squares = SymmetricEigenvalues.of(matrix, size: size).prefix(count)
+        let least = (squares.first ?? 0) * BlockLanczos.floor * BlockLanczos.floor
+        return squares.filter { $0 > least && $0 > 0 }.map { $0.squareRoot() }
+    }
+
+    private func inner(_ k: UnsafePointer<Double>, _ w: UnsafePointer<Double>) -> [Double] {
+        [Double](unsafeUninitializedCapacity: BlockLanczos.width * BlockLanczos.width) { target, initialized in
+            kernels.inner(k, w, size, target.baseAddress)
+            initialized = target.count
+        }
+    }
+
+    private func combine(_ k: UnsafePointer<Double>, _ h: [Double], _ scale: Double, _ w: UnsafeMutablePointer<Double>) {
+        kernels.combine(k, h, size, scale, w)
+    }
+
+    /// Makes the columns of a block orthonormal by Cholesky's factor of their products, twice (Yamamoto and others 2015). Columns that depend on others
+    /// become zero: they stand for nothing then, and their rows and columns of the projected matrix are zero too.
+    ///
+    /// - Parameter scale: the largest singular value so far: against its square, what is left of a block may be nothing but rounding.
+    /// - Returns: false when no column is left.
+    private func orthonormalise(_ block: UnsafeMutablePointer<Double>, before known: [UnsafeMutablePointer<Double>], scale: Double) -> Bool {
+        let width = BlockLanczos.width
+        var isLeft = false
+        for round in 0..<3 {
+            let products = inner(block, block)
+            let least = round == 0 ? scale * scale * scale * scale * 1e-28 : 0
+            let inverse = BlockLanczos.inverseFactor(products, least: least)
+            isLeft = (0..<width).contains { inverse[$0 * width + $0] > 0 }
+            combine(block, inverse, 0, block)
+            // Small columns that were made long are no longer quite orthogonal to the rest.
+            if round == 0 { for other in known { combine(other, inner(other, block).map { -$0 }, 1, block) } }
+        }
+        return isLeft
+    }
+
+    /// The inverse of R for products R^T R of columns; with zeros for columns of which nothing is left beside those before them.
+    private static func inverseFactor(_ products: [Double], least: Double) -> [Double] {
+        var factor = [Double](repeating: 0, count: width * width)
+        var inverse = factor
+        for column in 0..<width {
+            var rest = products[column * width + column]
+            for row in 0..<column {
+                guard factor[row * width + row] > 0 else { continue }
+                var sum = products[row * width + column]
+                for k in 0..<row { sum -= factor[k * width + row] * factor[k * width + column] }
+                factor[row * width + column] = sum / factor[row * width + row]
+                rest -= factor[row * width + column] * factor[row * width + column]
+            }
+            guard rest > least, rest > products[column * width + column] * 1e-14 else { continue }
+            factor[column * width + column] = rest.squareRoot()
+            inverse[column * width + column] = 1 / factor[column * width + column]
+            for row in stride(from: column - 1, through: 0, by: -1) where factor[row * width + row] > 0 {
+                var sum = 0.0
+                for k in (row + 1)...column { sum += factor[row * width + k] * inverse[k * width + column] }
+                inverse[row * width + column] = -sum / factor[row * width + row]
+            }
+        }
+        return inverse
+    }
+}
+
+/// Random numbers to start from, the same every time (SplitMix64: Steele, Lea and Flood 2014), from -1 to 1.
+private struct SplitMix {
+    var state: UInt64
+
+    mutating func next() -> Double {
+        state &+= 0x9E37_79B9_7F4A_7C15
+        var z = state
+        z = (z ^ z >> 30) &* 0xBF58_476D_1CE4_E5B9
+        z = (z ^ z >> 27) &* 0x94D0_49BB_1331_11EB
+        return Double(Int64(bitPattern: z ^ z >> 31)) * 0x1p-63
+    }
+}
