@@ -31,6 +31,8 @@ final class DeltaMatrix {
     private let tensors: (first: TensorEntry, second: TensorEntry)
     private let readers: Lanes<MatrixLane>
     private let monitor: Monitor
+    /// A power of two that the numbers are multiplied by, so that none is too large or too small for single precision beside the largest.
+    private let scale: Double
     private let rows: Int
     private let columns: Int
     /// All of d, with the shorter side as columns. Nil where it is read again.
@@ -45,7 +47,9 @@ final class DeltaMatrix {
     private static let pieceWords = 256 << 10
 
     /// Nil for a tensor that is no matrix of floating-point numbers, or too wide.
-    init?(_ first: TensorEntry, _ second: TensorEntry, _ readers: Lanes<MatrixLane>, _ monitor: Monitor) throws {
+    ///
+    /// - Parameter maxAbs: the largest |d|.
+    init?(_ first: TensorEntry, _ second: TensorEntry, maxAbs: Double, _ readers: Lanes<MatrixLane>, _ monitor: Monitor) throws {
         guard let matrix = TensorMatrix(first), WordDifference.isPossible(first.dtype) else { return nil }
         let isKept = matrix.rows * matrix.columns <= DeltaMatrix.keptWords
         // What is kept can be turned as it is read.
@@ -54,6 +58,7 @@ final class DeltaMatrix {
         columns = isTurned ? matrix.rows : matrix.columns
         guard BlockLanczos.isPossible(size: columns) else { return nil }
         tensors = (first, second)
+        scale = maxAbs.isNormal ? Double(sign: .plus, exponent: min(1000, -maxAbs.exponent), significand: 1) : 1
         self.readers = readers
         self.monitor = monitor
         kept = isKept ? .allocate(capacity: rows * columns) : nil
@@ -63,7 +68,7 @@ final class DeltaMatrix {
     deinit { kept?.deallocate() }
 
     func leadingSingularValues(_ count: Int) throws -> [Double] {
-        try BlockLanczos(size: columns).leading(count, rank: min(rows, columns), multiply: multiply)
+        try BlockLanczos(size: columns).leading(count, rank: min(rows, columns), multiply: multiply).map { $0 / scale }
     }
 
     private func keep(_ matrix: TensorMatrix, isTurned: Bool) throws {
@@ -91,7 +96,7 @@ final class DeltaMatrix {
         let bytes = (UInt64(range.lowerBound) * bits / 8)..<(UInt64(range.upperBound) * bits / 8)
         try lane.first.withBytes(of: tensors.first, bytes) { left in
             try lane.second.withBytes(of: tensors.second, bytes) { right in
-                WordDifference.floats(left, right, dtype, range.count * columns, into: target)
+                WordDifference.floats(left, right, dtype, range.count * columns, scale: scale, into: target)
             }
         }
     }
@@ -137,17 +142,17 @@ enum WordDifference {
         }
     }
 
-    /// Second minus first, rounded once; 0 where that is not finite.
+    /// Second minus first, times a scale; 0 where one of them is not finite.
     static func floats(
-        _ first: UnsafeRawBufferPointer, _ second: UnsafeRawBufferPointer, _ dtype: DType, _ count: Int, into target: UnsafeMutablePointer<Float>
+        _ first: UnsafeRawBufferPointer, _ second: UnsafeRawBufferPointer, _ dtype: DType, _ count: Int, scale: Double,
+        into target: UnsafeMutablePointer<Float>
     ) {
         func each<Word: FixedWidthInteger>(_: Word.Type, _ value: (Word) -> Double) {
             for index in 0..<count {
                 let left = first.loadUnaligned(fromByteOffset: index * MemoryLayout<Word>.size, as: Word.self)
                 let right = second.loadUnaligned(fromByteOffset: index * MemoryLayout<Word>.size, as: Word.self)
                 let d = value(Word(littleEndian: right)) - value(Word(littleEndian: left))
-                let rounded = Float(d)
-                target[index] = rounded.isFinite ? rounded : 0
+                target[index] = d.isFinite ? Float(d * scale) : 0
             }
         }
         switch dtype {

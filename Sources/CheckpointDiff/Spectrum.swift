@@ -43,9 +43,11 @@ extension CheckpointDelta {
             }
             // Pairs are compared in their order.
             for (index, pair) in pairs.enumerated() {
-                if compared[index].changed > 0, let matrix = try DeltaMatrix(pair.first, pair.second, readers, monitor) {
-                    let values = try matrix.leadingSingularValues(count)
-                    compared[index].spectrum = Spectrum(values: values, squares: compared[index].sumDelta)
+                if compared[index].changed > 0 {
+                    let matrix = try DeltaMatrix(pair.first, pair.second, maxAbs: compared[index].maxAbs, readers, monitor)
+                    if let values = try matrix?.leadingSingularValues(count) {
+                        compared[index].spectrum = Spectrum(values: values, squares: compared[index].sumDelta)
+                    }
                 }
                 done += pair.first.byteCount
                 progress(ByteProgress(doneBytes: done, totalBytes: total))

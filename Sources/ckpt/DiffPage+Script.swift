@@ -40,7 +40,7 @@ extension DiffPage {
         const blend = (from, to, t) => "rgb(" + from.map((c, i) => Math.round(c + (to[i] - c) * t)).join(",") + ")";
 
         /// A canvas of cells: `cells[row][column]` is a number or null. Values below zero are drawn in the second color.
-        function heatMap(canvas, read, rowNames, columnNames, cells, describe, perRow) {
+        function heatMap(canvas, read, rowNames, columnNames, cells, describe, hasOwnScale, format) {
           const cell = Math.max(4, Math.min(36, Math.floor(900 / Math.max(1, columnNames.length)))), height = rowNames.length > 60 ? 10 : 18;
           const longest = names => names.reduce((most, name) => Math.max(most, name.length), 0);
           const left = Math.min(260, 14 + 6.4 * longest(rowNames)), slanted = cell < 7 * longest(columnNames);
@@ -52,11 +52,13 @@ extension DiffPage {
           pen.scale(ratio, ratio);
           const paper = channels(color("--paper")), mark = channels(color("--mark")), hot = channels(color("--hot"));
           const size = x => Number.isFinite(x) ? Math.abs(x) : 0;
-          const most = Math.max(...cells.map(row => Math.max(0, ...row.map(size))));
+          const most = cells.reduce((most, row, y) => hasOwnScale(y) ? most : row.reduce((most, x) => Math.max(most, size(x)), most), 0);
+          const resting = most > 0 ? "darkest: " + format(most) + "; point at a cell to read it" : "\u00a0";
+          read.textContent = resting;
           pen.font = "11px system-ui, sans-serif";
           pen.textBaseline = "middle";
           rowNames.forEach((name, y) => {
-            const scale = perRow ? Math.max(0, ...cells[y].map(size)) : most;
+            const scale = hasOwnScale(y) ? cells[y].reduce((most, x) => Math.max(most, size(x)), 0) : most;
             cells[y].forEach((value, x) => {
               if (value === null || value === undefined) return;
               const t = value === Infinity ? 1 : scale > 0 ? Math.sqrt(size(value) / scale) : 0;
@@ -83,10 +85,10 @@ extension DiffPage {
             const box = canvas.getBoundingClientRect();
             const x = Math.floor((event.clientX - box.left - left) / cell), y = Math.floor((event.clientY - box.top - top) / height);
             const inside = x >= 0 && x < columnNames.length && y >= 0 && y < rowNames.length && cells[y][x] !== null && cells[y][x] !== undefined;
-            read.textContent = inside ? describe(y, x) : "\u00a0";
+            read.textContent = inside ? describe(y, x) : resting;
             canvas.style.cursor = inside ? "crosshair" : "";
           };
-          canvas.onpointerleave = () => { read.textContent = "\u00a0"; };
+          canvas.onpointerleave = () => { read.textContent = resting; };
         }
 
         function drawAlong() {
@@ -103,7 +105,7 @@ extension DiffPage {
               + " a step), " + short(row.distances[x]) + " from the first, cosine " + short(cosine) + ", " + percent(row.changed[x] / row.words)
               + " of words changed" + (row.settled_step === null ? "" : "; settled at step " + row.settled_step)
               + (row.pace_change ? "; pace x" + short(row.pace_change.factor) + " from step " + row.pace_change.step : "");
-          }, element("along-rows").checked);
+          }, y => element("along-rows").checked || (y === 0 && all.length > along.rows.length), measure === "changed" ? percent : short);
         }
 
         /// A matrix's role: its name without the number of the layer; experts, and what else is numbered, together.
@@ -137,7 +139,7 @@ extension DiffPage {
             const members = layers.get(names[y]).get(columns[x]), row = members[0];
             return (members.length > 1 ? members.length + " tensors, " + names[y] + " " + columns[x] : row.name) + ": " + element("measure").selectedOptions[0].textContent
               + " " + shown(value(members)) + (members.length > 1 ? "" : ", " + percent(share(row)) + " of words changed, largest " + short(row.max_abs));
-          }, false);
+          }, () => false, measure === "changed" ? percent : short);
         }
 
         // -- the table

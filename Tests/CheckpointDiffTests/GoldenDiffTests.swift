@@ -26,6 +26,8 @@ import Testing
         /// Of tensors of two dimensions and more.
         var rows: [Double]?
         var columns: [Double]?
+        /// The eight largest of d, of matrices of floating-point numbers.
+        var singularValues: [Double]?
     }
 
     private struct Golden: Decodable {
@@ -116,6 +118,34 @@ import Testing
         for tensor in delta.compared {
             check(tensor, try #require(golden[tensor.name], "\(tensor.name)"), "from files,")
         }
+    }
+
+    /// Singular values are numpy's, but for those below a ten millionth of the largest, which are not told.
+    @Test func singularValuesAreNumpys() throws {
+        let golden = try Self.golden.get().tensors
+        let first = try CheckpointContents(path: Self.directory + "/first.safetensors")
+        let second = try CheckpointContents(path: Self.directory + "/second.safetensors")
+        var delta = try CheckpointDiff.compare(first, second)
+        try delta.addSpectra(first, second, count: 8)
+        var compared = 0
+        for tensor in delta.compared {
+            let name: Comment = "\(tensor.name): \(String(describing: tensor.spectrum)), \(String(describing: golden[tensor.name]?.singularValues))"
+            guard let wanted = golden[tensor.name]?.singularValues, WordDifference.isPossible(tensor.dtype), tensor.changed > 0 else {
+                #expect(tensor.spectrum == nil, name)
+                continue
+            }
+            let spectrum = try #require(tensor.spectrum, name)
+            guard let largest = wanted.first, largest > 0 else {
+                #expect(spectrum.values.isEmpty, name)
+                continue
+            }
+            compared += 1
+            for (index, value) in wanted.enumerated() where value > 1e-5 * largest {
+                #expect(index < spectrum.values.count && abs(spectrum.values[index] - value) <= 1e-6 * largest, name)
+            }
+            #expect(isClose(spectrum.squares, tensor.sumDelta) && spectrum.stableRank >= 1 - 1e-6 && spectrum.energy(8) <= 1, name)
+        }
+        #expect(compared > 50)
     }
 
     /// Swapped, everything but the sides is the same.

@@ -95,6 +95,10 @@ def expect(first_bits, second_bits, first, second, dtype, shape):
         by_row = [columns[i:i + shape[-1]] for i in range(0, len(columns), shape[-1])]
         norms["rows"] = [float(root(fractions.Fraction(sum(row)))) for row in by_row]
         norms["columns"] = [float(root(fractions.Fraction(sum(column)))) for column in zip(*by_row)]
+        if dtype in FLOATS and words == 1:
+            d = [float(v - u) if math.isfinite(u) and math.isfinite(v) else 0.0 for u, v in zip(map(float, first), map(float, second))]
+            matrix = numpy.array(d).reshape(-1, shape[-1])
+            norms["singular_values"] = numpy.linalg.svd(matrix, compute_uv=False)[:8].tolist()
     return norms | {
         "ulps": float(ulps), "ulp_counts": [ulp_counts.get(i, 0) for i in range(max(ulp_counts, default=0) + 1)],
         "words": len(first), "changed": changed, "sign_flips": flips, "nonfinite": nonfinite, "max_abs": float(most),
