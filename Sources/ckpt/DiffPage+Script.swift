@@ -53,7 +53,7 @@ extension DiffPage {
           const paper = channels(color("--paper")), mark = channels(color("--mark")), hot = channels(color("--hot"));
           const size = x => Number.isFinite(x) ? Math.abs(x) : 0;
           const most = cells.reduce((most, row, y) => hasOwnScale(y) ? most : row.reduce((most, x) => Math.max(most, size(x)), most), 0);
-          const resting = most > 0 ? "darkest: " + format(most) + "; point at a cell to read it" : "\u00a0";
+          const resting = most > 0 ? "strongest: " + format(most) + "; point at a cell to read it" : "\u00a0";
           read.textContent = resting;
           pen.font = "11px system-ui, sans-serif";
           pen.textBaseline = "middle";

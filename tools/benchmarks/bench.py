@@ -87,10 +87,11 @@ class Bench:
         command([self.ckpt, "init", path])
         return path
 
-    def model(self, where, size, seed=1, nudge=0.0, name="model.safetensors"):
+    def model(self, where, size, seed=1, nudge=0.0, name="model.safetensors", dtype="BF16"):
         os.makedirs(where, exist_ok=True)
         path = f"{where}/{name}"
-        command([sys.executable, f"{HERE}/make_model.py", path, "--bytes", str(size), "--seed", str(seed), "--nudge", str(nudge)])
+        command([
+            sys.executable, f"{HERE}/make_model.py", path, "--bytes", str(size), "--seed", str(seed), "--nudge", str(nudge), "--dtype", dtype])
         return path
 
     # -- size
@@ -234,7 +235,7 @@ class Bench:
         header = json.dumps({"x": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}}).encode()
         return len(header).to_bytes(8, "little") + header
 
-    # -- views and diffs
+    # -- views
 
     def views(self, where):
         for size in [2e7, self.options.size]:
@@ -247,42 +248,6 @@ class Bench:
                 self.table.add("view of one tensor, median", "ckpt", label, result["median_us"], "us", "under 20")
                 self.table.add("view of one tensor, the first", "ckpt", label, result["first_us"], "us")
         shutil.rmtree(where)
-
-    def diffs(self, where):
-        first = self.model(f"{where}/a", self.options.size, name="step-1.safetensors")
-        second = self.model(f"{where}/b", self.options.size, nudge=0.01, name="step-2.safetensors")
-        for packing, flags in [("images", ["--pin"]), ("raw blocks", ["--no-image", "--pack", "raw"])]:
-            store = self.store(where)
-            for path in [first, second]:
-                command([self.ckpt, "ingest", path, "--run", "a", "--store", store, *flags])
-            for cores in self.cores():
-                label = f"{packing}, tmpfs, {len(cores)} core{'s' if len(cores) > 1 else ''}"
-                result = json.loads(command([self.micro, "diff", store, "a@1", "a@2"], cores)[2])
-                self.table.add("read of two streams", "plain sum", label, result["read_gb_s"], "GB/s")
-                self.table.add("diff", "ckpt", label, result["diff_gb_s"], "GB/s")
-                self.table.add("diff, share of read bandwidth", "ckpt", label, 100 * result["share"], "%", "60")
-                seconds = self.median(lambda: command([self.ckpt, "diff", "a@1", "a@2", "--store", store], cores)[0])
-                gb = (os.path.getsize(first) + os.path.getsize(second)) / 1e9
-                self.table.add("diff, whole command", "ckpt", label, gb / seconds, "GB/s")
-        self.modeldelta(where)
-        shutil.rmtree(where)
-
-    def modeldelta(self, where):
-        """modeldelta on a small pair: it would take hours on the large one."""
-        first = self.model(f"{where}/small/a", 1e7)
-        second = self.model(f"{where}/small/b", 1e7, nudge=0.01)
-        for directory in [f"{where}/small/a", f"{where}/small/b"]:
-            with open(f"{directory}/config.json", "w") as file:
-                json.dump({"architectures": ["LlamaForCausalLM"], "model_type": "llama"}, file)
-        gb = (os.path.getsize(first) + os.path.getsize(second)) / 1e9
-        try:
-            seconds = command([os.path.join(os.path.dirname(sys.executable), "modeldelta"), "-q", f"{where}/small/a", f"{where}/small/b"])[0]
-            self.table.add("diff, whole command", "modeldelta", f"{gb:.3f} GB pair", gb / seconds, "GB/s")
-        except (OSError, SystemExit) as error:
-            self.table.add("diff, whole command", "modeldelta", f"{gb:.3f} GB pair", "failed:", str(error)[:80].replace("\n", " "))
-        store = self.store(where)
-        seconds = self.median(lambda: command([self.ckpt, "diff", first, second, "--store", store])[0])
-        self.table.add("diff, whole command", "ckpt", f"{gb:.3f} GB pair", gb / seconds, "GB/s")
 
     # -- memory
 
@@ -354,10 +319,10 @@ def main():
     parser.add_argument("--tmpfs", default="/dev/shm/ckpt-bench")
     parser.add_argument("--disk", default="/var/tmp/ckpt-bench")
     parser.add_argument("--repeat", type=int, default=3)
-    parser.add_argument("--only", help="comma-separated: ratio,speed,disk,unchanged,many,views,diffs,memory")
+    parser.add_argument("--only", help="comma-separated: ratio,speed,disk,unchanged,many,views,memory")
     parser.add_argument("--json", help="write the rows to this file too")
     options = parser.parse_args()
-    wanted = set((options.only or "ratio,speed,disk,unchanged,many,views,diffs,memory").split(","))
+    wanted = set((options.only or "ratio,speed,disk,unchanged,many,views,memory").split(","))
     bench = Bench(options)
     print(f"machine: {machine()}; load {os.getloadavg()[0]:.1f}; medians of {options.repeat}\n")
     print("| figure | who | where | measured | asked |\n|---|---|---|---|---|")
@@ -377,8 +342,6 @@ def main():
         bench.many("tmpfs", f"{options.tmpfs}/many")
     if "views" in wanted:
         bench.views(f"{options.tmpfs}/views")
-    if "diffs" in wanted:
-        bench.diffs(f"{options.tmpfs}/diffs")
     if "memory" in wanted:
         bench.memory(f"{options.disk}/memory")
     for path in [options.tmpfs, options.disk]:

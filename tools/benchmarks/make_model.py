@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Writes a safetensors model of random bf16 weights with the shapes of a Llama, for benchmarks.
+"""Writes a safetensors model of random weights with the shapes of a Llama, for benchmarks.
 
-    make_model.py FILE --bytes 1e9 [--seed 1] [--nudge 0.01]
+    make_model.py FILE --bytes 1e9 [--dtype BF16|F32] [--seed 1] [--nudge 0.01]
 
 Weights are normal with a standard deviation of their own for each row, which gives exponents about the entropy of
 trained weights. With --nudge, noise of that relative size is added to the model of the same seed: a later step.
@@ -13,13 +13,13 @@ import struct
 import numpy as np
 
 
-def shapes(total):
-    """Names and shapes of a Llama of hidden size 2,048 with as many layers as fit."""
+def shapes(total, width):
+    """Names and shapes of a Llama of hidden size 2,048 with as many layers as fit, at `width` bytes a weight."""
     hidden, inner, vocabulary = 2048, 5632, 32000
     if total < 3e8:
         hidden, inner, vocabulary = 512, 1408, 8000
     yield "model.embed_tokens.weight", (vocabulary, hidden)
-    used = 2 * vocabulary * hidden
+    used = width * vocabulary * hidden
     layer = 0
     while used < total:
         prefix = f"model.layers.{layer}."
@@ -35,7 +35,7 @@ def shapes(total):
             ("self_attn.v_proj.weight", (hidden // 4, hidden)),
         ]:
             yield prefix + name, shape
-            used += 2 * int(np.prod(shape))
+            used += width * int(np.prod(shape))
         layer += 1
     yield "model.norm.weight", (hidden,)
 
@@ -51,12 +51,14 @@ def main():
     parser.add_argument("--bytes", type=float, default=1e9)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--nudge", type=float, default=0, help="add noise of this relative size: a later step")
+    parser.add_argument("--dtype", choices=["BF16", "F32"], default="BF16")
     arguments = parser.parse_args()
-    tensors = list(shapes(arguments.bytes))
+    width = 2 if arguments.dtype == "BF16" else 4
+    tensors = list(shapes(arguments.bytes, width))
     header, offset = {}, 0
     for name, shape in tensors:
-        size = 2 * int(np.prod(shape))
-        header[name] = {"dtype": "BF16", "shape": list(shape), "data_offsets": [offset, offset + size]}
+        size = width * int(np.prod(shape))
+        header[name] = {"dtype": arguments.dtype, "shape": list(shape), "data_offsets": [offset, offset + size]}
         offset += size
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
@@ -70,7 +72,7 @@ def main():
             values = random.standard_normal(rows, dtype=np.float32) * deviation
             if arguments.nudge:
                 values += arguments.nudge * deviation * noise.standard_normal(rows, dtype=np.float32)
-            out.write(to_bf16(values).tobytes())
+            out.write((to_bf16(values) if width == 2 else values.astype(np.float32)).tobytes())
     print(f"{arguments.file}: {8 + len(text) + offset} bytes, {len(tensors)} tensors")
 
 

@@ -1,7 +1,8 @@
 // Measures what a command line cannot show: views and the bandwidth of a diff, with the store open.
 //
 //   ckpt-bench views STORE REF        one JSON line: microseconds a view, first and median
-//   ckpt-bench diff STORE A B         GB/s of a diff, and of only reading the same two streams
+//   ckpt-bench diff STORE A B         GB/s of a diff, basic and in full, and of only reading the same two streams; seconds of each
+//   ckpt-bench spectrum STORE A B K   seconds to find K singular values of each matrix
 //
 //   ckpt-bench row STORE REF TENSOR ROW    seconds from the open store to one row of a tensor
 //   ckpt-bench codec A B [PREVIOUS]   ratio and GB/s a core of B's blocks packed against A's, and of unpacking them
@@ -67,7 +68,7 @@ func diff(_ path: String, _ first: String, _ second: String) throws {
     let pieces = zip(a.tensors, b.tensors).flatMap { pair in pair.0.blockRanges.map { (pair.0, pair.1, $0) } }
 
     var reads: [Double] = []
-    var diffs: [Double] = []
+    var diffs: [DiffDetail: [Double]] = [:]
     for _ in 0..<7 {
         reads.append(
             microseconds {
@@ -80,15 +81,34 @@ func diff(_ path: String, _ first: String, _ second: String) throws {
                     }
                 }
             })
-        diffs.append(
-            try microseconds {
-                let delta = try CheckpointDiff.compare(a, b)
-                precondition(!delta.compared.isEmpty)
-            })
+        for detail in [DiffDetail.basic, .full] {
+            diffs[detail, default: []].append(
+                try microseconds {
+                    let delta = try CheckpointDiff.compare(a, b, detail: detail)
+                    precondition(!delta.compared.isEmpty)
+                })
+        }
     }
-    let read = bytes / median(reads) / 1e3
-    let compared = bytes / median(diffs) / 1e3
-    print(#"{"threads": \#(threads), "read_gb_s": \#(read), "diff_gb_s": \#(compared), "share": \#(compared / read)}"#)
+    let read = median(reads), basic = median(diffs[.basic]!), full = median(diffs[.full]!)
+    print(
+        """
+        {"threads": \(threads), "read_gb_s": \(bytes / read / 1e3), "diff_gb_s": \(bytes / basic / 1e3), "full_gb_s": \(bytes / full / 1e3), \
+        "share": \(read / basic), "full_share": \(read / full), "diff_seconds": \(basic / 1e6), "full_seconds": \(full / 1e6)}
+        """)
+}
+
+/// The leading singular values of every matrix that differs.
+func spectrum(_ path: String, _ first: String, _ second: String, _ count: Int) throws {
+    let store = try Store.open(path)
+    let (a, b) = (try store.contents(first), try store.contents(second))
+    let seconds = try (0..<3).map { _ in
+        try microseconds {
+            var delta = try CheckpointDiff.compare(a, b)
+            try delta.addSpectra(a, b, count: count)
+            precondition(delta.compared.contains { $0.spectrum != nil })
+        } / 1e6
+    }
+    print(#"{"seconds": \#(median(seconds))}"#)
 }
 
 /// One row of a tensor, decoded from its block.
@@ -171,6 +191,7 @@ let arguments = CommandLine.arguments
 switch (arguments.dropFirst().first, arguments.count) {
 case ("views", 4): try views(arguments[2], arguments[3])
 case ("diff", 5): try diff(arguments[2], arguments[3], arguments[4])
+case ("spectrum", 6): try spectrum(arguments[2], arguments[3], arguments[4], Int(arguments[5]) ?? 16)
 case ("row", 6): try row(arguments[2], arguments[3], arguments[4], UInt64(arguments[5])!)
 case ("codec", 4), ("codec", 5): try codec(arguments[2], arguments[3], arguments.count > 4 ? arguments[4] : nil)
 case ("forward", 6), ("forward", 7):
@@ -185,6 +206,6 @@ case ("train", 9), ("train", 10):
         mode: arguments[7], rates: rates, checkpoints: arguments.count > 9)
 default:
     fatalError(
-        "usage: ckpt-bench views STORE REF | diff STORE A B | row STORE REF TENSOR ROW | codec A B [PREVIOUS] "
+        "usage: ckpt-bench views STORE REF | diff STORE A B | spectrum STORE A B K | row STORE REF TENSOR ROW | codec A B [PREVIOUS] "
             + "| forward MODEL PROBE THREADS REPEATS [BATCH_TOKENS] | first STORE REF PROBE START | train MODEL DATA BATCH MICRO_BATCH_TOKENS THREADS MODE RATES [checkpoints] | product THREADS")
 }
