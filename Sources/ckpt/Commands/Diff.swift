@@ -47,9 +47,9 @@ struct Diff: ParsableCommand {
             \(ExitStatus.table)
             """.flowing)
 
-    @Argument(help: "The first checkpoint: a snapshot or a path.")
+    @Argument(help: "The first checkpoint: a snapshot or a path.", completion: .snapshotOrPath)
     var first: String
-    @Argument(help: "The second.")
+    @Argument(help: "The second.", completion: .snapshotOrPath)
     var second: String
     @Option(help: "One row for each tensor, layer or kind (default: tensor).")
     var by: GroupingChoice?
