@@ -1,4 +1,4 @@
-# Sourced by tools/quickstart and tools/test: checks for Swift 6 and installs the packages the build needs.
+# Sourced by tools/quickstart, tools/test and tools/install: checks for Swift 6 and installs the packages the build needs.
 # Run from the root of the checkout.
 
 set -euo pipefail

@@ -35,6 +35,7 @@ struct Ckpt: ParsableCommand {
         Console.openClosedStreams()
         // LMDB allocates each large value it is to write; by default glibc would map and unmap memory for each.
         ck_keep_freed_memory()
+        if let script = CompletionScript.requested(by: Array(CommandLine.arguments.dropFirst())) { return Console.print(script) }
         suggestCommand()
         Interrupt.install()
         do {

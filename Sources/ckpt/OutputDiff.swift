@@ -4,7 +4,7 @@ import LanguageModel
 
 /// What `ckpt diff` takes to compare outputs.
 struct OutputDiffArguments: ParsableArguments {
-    @Option(help: ArgumentHelp("Compare outputs on this probe, not weights: its name, or a unique prefix of its id.", valueName: "name"))
+    @Option(help: ArgumentHelp("Compare outputs on this probe, not weights: its name, or a unique prefix of its id.", valueName: "name"), completion: .probe)
     var probe: String?
     @Option(help: ArgumentHelp("Show one sample of the probe token by token.", valueName: "id"))
     var tokens: String?

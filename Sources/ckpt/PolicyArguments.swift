@@ -7,7 +7,7 @@ struct PolicyArguments: ParsableArguments {
     var keepLast: Int?
     @Option(help: ArgumentHelp("Keep those whose step is a multiple.", valueName: "steps"))
     var keepEvery: UInt64?
-    @Option(name: .customLong("keep-tag"), help: ArgumentHelp("Keep those with a tag like this; may be repeated. All tagged ones stay anyway without --include-tagged.", valueName: "pattern"))
+    @Option(name: .customLong("keep-tag"), help: ArgumentHelp("Keep those with a tag like this; may be repeated. All tagged ones stay anyway without --include-tagged.", valueName: "pattern"), completion: .tag)
     var keepTags: [String] = []
     @Option(
         help: ArgumentHelp(
@@ -18,9 +18,9 @@ struct PolicyArguments: ParsableArguments {
     var keepGap: Int?
     @Option(help: ArgumentHelp("Keep those that can teach most, as far as all blocks of the store fit: 500MB, 20GiB.", valueName: "size"))
     var budget: SizeArgument?
-    @Option(help: ArgumentHelp("The probe that gap values are taken on; entropies are not computed here (ckpt entropy).", valueName: "name"))
+    @Option(help: ArgumentHelp("The probe that gap values are taken on; entropies are not computed here (ckpt entropy).", valueName: "name"), completion: .probe)
     var probe: String?
-    @Option(help: ArgumentHelp("The strong snapshot of gap values (default: each run's head).", valueName: "ref"))
+    @Option(help: ArgumentHelp("The strong snapshot of gap values (default: each run's head).", valueName: "ref"), completion: .snapshot)
     var strong: String?
     @Option(help: ArgumentHelp("Nats per token that a snapshot must be less sure by to teach anything (default: 0.02).", valueName: "nats"))
     var minGap: Double?

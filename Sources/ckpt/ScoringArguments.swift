@@ -26,7 +26,7 @@ struct ScoringLimits: ParsableArguments {
 
 /// What commands that run models take.
 struct ScoringArguments: ParsableArguments {
-    @Option(help: ArgumentHelp("The probe: its name, or a unique prefix of its id.", valueName: "name"))
+    @Option(help: ArgumentHelp("The probe: its name, or a unique prefix of its id.", valueName: "name"), completion: .probe)
     var probe: String
     @OptionGroup var limits: ScoringLimits
 }

@@ -5,13 +5,13 @@ import WeakTraining
 
 /// What is trained on, and how: the axes of the method, and the presets over them.
 struct RecipeArguments: ParsableArguments {
-    @Option(help: ArgumentHelp("What the axes below are if not given; see PRESETS (default: wmss with --weak, else sft).", valueName: "name"))
+    @Option(help: ArgumentHelp("What the axes below are if not given; see PRESETS (default: wmss with --weak, else sft).", valueName: "name"), completion: .list(Preset.allCases.map(\.rawValue)))
     var preset: String?
-    @Option(help: ArgumentHelp("What the logits are mixed with: none, weak, temperature, shuffled.", valueName: "mix"))
+    @Option(help: ArgumentHelp("What the logits are mixed with: none, weak, temperature, shuffled.", valueName: "mix"), completion: .list(Mix.allCases.map(\.rawValue)))
     var mix: String?
-    @Option(help: ArgumentHelp("Whether the weak model is trained too: joint, or frozen.", valueName: "branch"))
+    @Option(help: ArgumentHelp("Whether the weak model is trained too: joint, or frozen.", valueName: "branch"), completion: .list(WeakBranch.allCases.map(\.rawValue)))
     var weakBranch: String?
-    @Option(help: ArgumentHelp("How samples are drawn: uniform, v1, v2, code, or a formula over H_weak, H_strong and dH.", valueName: "selection"))
+    @Option(help: ArgumentHelp("How samples are drawn: uniform, v1, v2, code, or a formula over H_weak, H_strong and dH.", valueName: "selection"), completion: .list(["uniform", "v1", "v2", "code"]))
     var select: String?
     @Option(help: ArgumentHelp("Of v1, v2 and code (default: .1,.8,.1).", valueName: "a,b,c"))
     var coefficients: String?
@@ -74,7 +74,7 @@ struct PlanArguments: ParsableArguments {
     var learningRate: Double?
     @Option(help: ArgumentHelp("Steps of warm-up: a share below 1, or a number of steps (default: .1).", valueName: "x"))
     var warmUp: Double?
-    @Option(help: ArgumentHelp("After it: cosine, to a tenth of the peak, or constant (default: cosine).", valueName: "form"))
+    @Option(help: ArgumentHelp("After it: cosine, to a tenth of the peak, or constant (default: cosine).", valueName: "form"), completion: .list(LearningRate.Decay.allCases.map(\.rawValue)))
     var decay: String?
     @Option(help: ArgumentHelp("The largest norm of a gradient (default: 1).", valueName: "norm"))
     var clip: Double?

@@ -20,7 +20,7 @@ struct Cat: ParsableCommand {
             \(ExitStatus.table)
             """.flowing)
 
-    @Argument(help: "The snapshot and the tensor: REF:TENSOR.")
+    @Argument(help: "The snapshot and the tensor: REF:TENSOR.", completion: .tensor)
     var tensor: String
     @Flag(help: "Write a .npy file, which numpy.load reads.")
     var npy = false

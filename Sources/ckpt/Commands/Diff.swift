@@ -70,11 +70,11 @@ struct Diff: ParsableCommand {
             \(ExitStatus.table)
             """.flowing)
 
-    @Argument(help: "The first checkpoint: a snapshot or a path.")
+    @Argument(help: "The first checkpoint: a snapshot or a path.", completion: .snapshotOrPath)
     var first: String?
-    @Argument(help: "The second.")
+    @Argument(help: "The second.", completion: .snapshotOrPath)
     var second: String?
-    @Option(help: ArgumentHelp("Follow the weights through the snapshots of a run.", valueName: "run"))
+    @Option(help: ArgumentHelp("Follow the weights through the snapshots of a run.", valueName: "run"), completion: .run)
     var along: String?
     @Option(help: "One row for each tensor, layer or kind (default: tensor; with --along layer).")
     var by: GroupingChoice?

@@ -19,7 +19,7 @@ struct EntropyCommand: ParsableCommand {
             \(ExitStatus.table)
             """.flowing)
 
-    @Argument(help: "The snapshot.")
+    @Argument(help: "The snapshot.", completion: .snapshot)
     var ref: String
     @Option(help: "Show at most so many samples, the most uncertain first; 0: all. (--json has all.)")
     var limit = 10

@@ -23,9 +23,9 @@ struct Eval: ParsableCommand {
             \(ExitStatus.table)
             """.flowing)
 
-    @Argument(help: "The models: snapshots or paths.")
+    @Argument(help: "The models: snapshots or paths.", completion: .snapshotOrPath)
     var refs: [String]
-    @Option(help: ArgumentHelp("The samples.", valueName: "file|probe"), completion: .file(extensions: ["jsonl", "json"]))
+    @Option(help: ArgumentHelp("The samples.", valueName: "file|probe"), completion: .probeOrPath)
     var data: String
     @Option(help: ArgumentHelp("The member of a file's lines that holds the prompt.", valueName: "key"))
     var promptKey: String?
@@ -43,7 +43,7 @@ struct Eval: ParsableCommand {
     var temperature: Double?
     @Option(help: ArgumentHelp("What is drawn depends on it.", valueName: "n"))
     var seed: UInt64 = 0
-    @Option(help: ArgumentHelp("Samples that a temperature is fitted on.", valueName: "file|probe"), completion: .file(extensions: ["jsonl", "json"]))
+    @Option(help: ArgumentHelp("Samples that a temperature is fitted on.", valueName: "file|probe"), completion: .probeOrPath)
     var calibrate: String?
     @Flag(help: "Generate nothing: loss and calibration only.")
     var noGenerate = false

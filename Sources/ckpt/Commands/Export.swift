@@ -6,7 +6,7 @@ struct Export: ParsableCommand {
         abstract: "Write a snapshot's files to a new directory, byte for byte as they were ingested.",
         discussion: ExitStatus.table)
 
-    @Argument(help: "The snapshot.")
+    @Argument(help: "The snapshot.", completion: .snapshot)
     var ref: String
     @Argument(help: "The directory to make; one that holds files is refused.", completion: .directory)
     var directory: String

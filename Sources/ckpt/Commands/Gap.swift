@@ -23,9 +23,9 @@ struct Gap: ParsableCommand {
             \(ExitStatus.table)
             """.flowing)
 
-    @Argument(help: "The strong snapshot.")
+    @Argument(help: "The strong snapshot.", completion: .snapshot)
     var strong: String
-    @Option(name: .customLong("run"), help: ArgumentHelp("The run whose snapshots are ranked.", valueName: "name"))
+    @Option(name: .customLong("run"), help: ArgumentHelp("The run whose snapshots are ranked.", valueName: "name"), completion: .run)
     var runName: String
     @Option(help: ArgumentHelp("Nats per token that a snapshot must be less sure by.", valueName: "nats"))
     var minGap = 0.02

@@ -26,7 +26,7 @@ struct Generate: ParsableCommand {
             \(ExitStatus.table)
             """.flowing)
 
-    @Argument(help: "The model: a snapshot or a path.")
+    @Argument(help: "The model: a snapshot or a path.", completion: .snapshotOrPath)
     var ref: String
     @Argument(help: "Prompts, JSON lines; - is standard input.", completion: .file(extensions: ["jsonl", "json"]))
     var file: String?

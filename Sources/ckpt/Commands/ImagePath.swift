@@ -11,7 +11,7 @@ struct ImagePath: ParsableCommand {
             \(ExitStatus.table)
             """.flowing)
 
-    @Argument(help: "The snapshot.")
+    @Argument(help: "The snapshot.", completion: .snapshot)
     var ref: String
     @OptionGroup var options: StoreOptions
 

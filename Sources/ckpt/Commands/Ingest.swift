@@ -29,13 +29,13 @@ struct Ingest: ParsableCommand {
 
     @Argument(help: "Checkpoints, model directories or trainer output directories.", completion: .file())
     var paths: [String]
-    @Option(name: .customLong("run"), help: "The run they join; by default named like their directory.")
+    @Option(name: .customLong("run"), help: "The run they join; by default named like their directory.", completion: .run)
     var runName: String?
     @Option(help: "The step, for a single checkpoint; by default told by its name or trainer state, else 0.")
     var step: UInt64?
-    @Option(name: .customLong("tag"), help: "Name the snapshot so; may be repeated.")
+    @Option(name: .customLong("tag"), help: "Name the snapshot so; may be repeated.", completion: .tag)
     var tags: [String] = []
-    @Option(help: "The snapshot it (of a series the first) was trained from; by default the run's previous step.")
+    @Option(help: "The snapshot it (of a series the first) was trained from; by default the run's previous step.", completion: .snapshot)
     var parent: String?
     @Flag(help: "Pin the snapshots: they keep an image and are never removed.")
     var pin = false

@@ -5,7 +5,7 @@ struct Log: ParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "List the snapshots of a run, or of all runs.", discussion: ExitStatus.table)
 
-    @Argument(help: "The run.")
+    @Argument(help: "The run.", completion: .run)
     var runName: String?
     @OptionGroup var options: StoreOptions
 

@@ -21,21 +21,21 @@ struct Merge: ParsableCommand {
             \(ExitStatus.table)
             """.flowing)
 
-    @Argument(help: "Snapshots.")
+    @Argument(help: "Snapshots.", completion: .snapshot)
     var refs: [String]
-    @Option(name: .customLong("run"), help: "The run that the new snapshot joins.")
+    @Option(name: .customLong("run"), help: "The run that the new snapshot joins.", completion: .run)
     var runName: String
     @Option(help: "Its step (default: one after the run's head, else 0).")
     var step: UInt64?
-    @Option(name: .customLong("tag"), help: "Name the snapshot so; may be repeated.")
+    @Option(name: .customLong("tag"), help: "Name the snapshot so; may be repeated.", completion: .tag)
     var tags: [String] = []
     @Option(help: ArgumentHelp("A weight for each REF, as they are.", valueName: "w,w,..."))
     var weights: WeightList?
     @Option(help: ArgumentHelp("The moving average of a run, by its decay.", valueName: "d"))
     var ema: Double?
-    @Option(help: "What was taught: the snapshot after it.")
+    @Option(help: "What was taught: the snapshot after it.", completion: .snapshot)
     var add: String?
-    @Option(help: "The snapshot before it.")
+    @Option(help: "The snapshot before it.", completion: .snapshot)
     var subtract: String?
     @Option(help: "How much of it is added (default: 1).")
     var scale: Double?

@@ -5,7 +5,7 @@ struct Pin: ParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Keep a snapshot and its image for good; prints the image's directory.", discussion: ExitStatus.table)
 
-    @Argument(help: "The snapshot.")
+    @Argument(help: "The snapshot.", completion: .snapshot)
     var ref: String
     @OptionGroup var options: StoreOptions
 
@@ -19,7 +19,7 @@ struct Unpin: ParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Take a pin off; the image goes unless the snapshot is a run's head.", discussion: ExitStatus.table)
 
-    @Argument(help: "The snapshot.")
+    @Argument(help: "The snapshot.", completion: .snapshot)
     var ref: String
     @OptionGroup var options: StoreOptions
 

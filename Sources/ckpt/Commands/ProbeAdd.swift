@@ -30,7 +30,7 @@ struct ProbeAdd: ParsableCommand {
     var promptKey: String?
     @Option(help: ArgumentHelp("The member that holds the completion.", valueName: "key"))
     var completionKey: String?
-    @Option(help: ArgumentHelp("A directory with a tokenizer.json, or a snapshot that has one.", valueName: "dir|ref"), completion: .directory)
+    @Option(help: ArgumentHelp("A directory with a tokenizer.json, or a snapshot that has one.", valueName: "dir|ref"), completion: .snapshotOrPath)
     var tokenizer: String?
     @Flag(name: .customLong("no-eos"), help: "Put no end of sequence after completions that lack one.")
     var noEnd = false

@@ -10,7 +10,7 @@ struct ProbeRemove: ParsableCommand {
             \(ExitStatus.table)
             """.flowing)
 
-    @Argument(help: "The probe: its name, or the beginning of its id.")
+    @Argument(help: "The probe: its name, or the beginning of its id.", completion: .probe)
     var name: String
     @Option(help: ArgumentHelp("Remove only this record: the beginning of its id, as ckpt probe show has it.", valueName: "id"))
     var record: String?

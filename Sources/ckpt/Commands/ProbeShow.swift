@@ -8,7 +8,7 @@ struct ProbeShow: ParsableCommand {
     /// Texts are of any length: so wide is a line where no terminal says how wide.
     private static let plainWidth = 160
 
-    @Argument(help: "The probe: its name, or the beginning of its id.")
+    @Argument(help: "The probe: its name, or the beginning of its id.", completion: .probe)
     var name: String
     @Option(help: ArgumentHelp("Samples to show at most; 0 for all.", valueName: "number"))
     var limit = 10

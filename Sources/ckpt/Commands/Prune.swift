@@ -25,7 +25,7 @@ struct Prune: ParsableCommand {
             \(ExitStatus.table)
             """.flowing)
 
-    @Option(name: .customLong("run"), help: ArgumentHelp("Only this run; may be repeated (default: all).", valueName: "name"))
+    @Option(name: .customLong("run"), help: ArgumentHelp("Only this run; may be repeated (default: all).", valueName: "name"), completion: .run)
     var runs: [String] = []
     @OptionGroup(title: "Rules") var rules: PolicyArguments
     @Flag(name: [.customShort("n"), .long], help: "Say what would go, and change nothing.")

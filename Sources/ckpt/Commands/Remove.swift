@@ -14,7 +14,7 @@ struct Remove: ParsableCommand {
             \(ExitStatus.table)
             """.flowing)
 
-    @Argument(help: "The snapshot.")
+    @Argument(help: "The snapshot.", completion: .snapshot)
     var ref: String
     @OptionGroup var options: StoreOptions
 

@@ -6,7 +6,7 @@ struct Show: ParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Show a snapshot: where it stands, its files, its tensors.", discussion: ExitStatus.table)
 
-    @Argument(help: "The snapshot.")
+    @Argument(help: "The snapshot.", completion: .snapshot)
     var ref: String
     @Flag(help: "List the tensors too.")
     var tensors = false

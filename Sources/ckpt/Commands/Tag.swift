@@ -11,9 +11,9 @@ struct Tag: ParsableCommand {
             \(ExitStatus.table)
             """.flowing)
 
-    @Argument(help: "The tag; with none, all tags are listed.")
+    @Argument(help: "The tag; with none, all tags are listed.", completion: .tagOrMeasuredSnapshot)
     var tag: String?
-    @Argument(help: "The snapshot it names.")
+    @Argument(help: "The snapshot it names.", completion: .snapshot)
     var ref: String?
     @Flag(name: .shortAndLong, help: "Remove the tag, or the metric.")
     var delete = false

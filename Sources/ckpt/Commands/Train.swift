@@ -28,27 +28,27 @@ struct Train: ParsableCommand {
             \(ExitStatus.table)
             """.flowing)
 
-    @Option(help: ArgumentHelp("The snapshot to train.", valueName: "ref"))
+    @Option(help: ArgumentHelp("The snapshot to train.", valueName: "ref"), completion: .snapshot)
     var strong: String?
-    @Option(name: .customLong("init"), help: ArgumentHelp("Begin with random weights for the config.json of this directory or snapshot, with its tokenizer.json.", valueName: "dir|ref"), completion: .directory)
+    @Option(name: .customLong("init"), help: ArgumentHelp("Begin with random weights for the config.json of this directory or snapshot, with its tokenizer.json.", valueName: "dir|ref"), completion: .snapshotOrPath)
     var initial: String?
-    @Option(help: ArgumentHelp("The weak snapshot, several, or auto.", valueName: "ref|auto|a,b"))
+    @Option(help: ArgumentHelp("The weak snapshot, several, or auto.", valueName: "ref|auto|a,b"), completion: .snapshots)
     var weak: String?
-    @Option(help: ArgumentHelp("What is trained on: a file or a probe.", valueName: "file|probe"), completion: .file(extensions: ["jsonl", "json"]))
+    @Option(help: ArgumentHelp("What is trained on: a file or a probe.", valueName: "file|probe"), completion: .probeOrPath)
     var data: String
     @Option(help: ArgumentHelp("The member of a file's lines that holds the prompt.", valueName: "key"))
     var promptKey: String?
     @Option(help: ArgumentHelp("The member that holds the completion.", valueName: "key"))
     var completionKey: String?
-    @Option(name: .customLong("run"), help: ArgumentHelp("The run to write (default: the strong snapshot's, with the preset behind it).", valueName: "name"))
+    @Option(name: .customLong("run"), help: ArgumentHelp("The run to write (default: the strong snapshot's, with the preset behind it).", valueName: "name"), completion: .run)
     var runName: String?
     @OptionGroup(title: "Method") var recipe: RecipeArguments
     @OptionGroup(title: "Length and rate") var plan: PlanArguments
     @Option(help: ArgumentHelp("Steps from snapshot to snapshot (default: 100).", valueName: "n"))
     var saveEvery: Int?
-    @Option(name: .customLong("eval"), help: ArgumentHelp("Evaluate each snapshot on this.", valueName: "file|probe"), completion: .file(extensions: ["jsonl", "json"]))
+    @Option(name: .customLong("eval"), help: ArgumentHelp("Evaluate each snapshot on this.", valueName: "file|probe"), completion: .probeOrPath)
     var evaluation: String?
-    @Option(help: ArgumentHelp("Of the snapshots: bf16, f16 or f32 (default: as the one it begins with).", valueName: "dtype"))
+    @Option(help: ArgumentHelp("Of the snapshots: bf16, f16 or f32 (default: as the one it begins with).", valueName: "dtype"), completion: .list(["bf16", "f16", "f32"]))
     var dtype: String?
     @Option(help: ArgumentHelp("Tokens that go through the models at once; more take more memory (default: 2048).", valueName: "tokens"))
     var microBatchTokens: Int?

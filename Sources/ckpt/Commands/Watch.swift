@@ -31,7 +31,7 @@ struct Watch: ParsableCommand {
 
     @Argument(help: "The directory that holds checkpoint-N directories, or will.", completion: .directory)
     var directory: String
-    @Option(name: .customLong("run"), help: "The run they join; by default named like the directory.")
+    @Option(name: .customLong("run"), help: "The run they join; by default named like the directory.", completion: .run)
     var runName: String?
     @Option(help: ArgumentHelp("Seconds that files must have stayed as they are.", valueName: "seconds"))
     var settle = 5.0
