@@ -5,11 +5,13 @@ internal import CKernels
 /// arXiv 1504.05477).
 struct BlockLanczos {
     private static let width = Int(ck_gram_width)
-    /// Values of which each step changed less than this by itself are settled. Each step gains more than the last, so what is left is of the order of it.
-    private static let tolerance = 1e-3
+    /// Values that change by less than this share from one look to the next are settled: what they still lack is of that order, or less.
+    private static let tolerance = 5e-3
     /// Below this share of the largest, what is found is rounding: squares were looked at.
     static let floor = 1e-7
-    private static let steps = 3...40
+    private static let maximumSteps = 40
+    /// Whether the values are looked at behind a step: not behind each, for that takes as long as a step does.
+    private static func isLooked(at step: Int) -> Bool { step < 4 || step % 2 == 0 && step < 12 || step % 3 == 0 }
     /// Numbers that the basis may have: 160 MiB.
     private static let basisNumbers = 20 << 20
 
@@ -36,7 +38,7 @@ struct BlockLanczos {
     ) rethrows -> [Double] {
         let width = BlockLanczos.width
         let numbers = size * width
-        let last = min(BlockLanczos.steps.upperBound, BlockLanczos.basisNumbers / numbers - 1)
+        let last = min(BlockLanczos.maximumSteps, BlockLanczos.basisNumbers / numbers - 1)
         var basis: [UnsafeMutablePointer<Double>] = []
         defer { for block in basis { block.deallocate() } }
         var projections: [[Double]] = []
@@ -51,16 +53,19 @@ struct BlockLanczos {
             try multiply(basis[step - 1], next)
             let known = basis.dropLast()
             projections.append(known.flatMap { inner($0, next) })
-            let before = values
-            values = singularValues(projections, count)
-            let isSettled = step >= BlockLanczos.steps.lowerBound && before.count == values.count
-                && zip(before, values).allSatisfy { abs($0 - $1) <= BlockLanczos.tolerance * $1 }
-            if isSettled || step >= last || step * width >= min(rank, size) + width { return values }
+            let isLast = step >= last || step * width >= min(rank, size) + width
+            if isLast || BlockLanczos.isLooked(at: step) {
+                let before = values
+                values = singularValues(projections, count)
+                let isSettled = before.count == values.count
+                    && zip(before, values).allSatisfy { abs($0 - $1) <= BlockLanczos.tolerance * $1 }
+                if isLast || step > 2 && isSettled { return values }
+            }
             // Twice is enough (Kahan and Parlett): what is left along the basis after one subtraction is rounding of the first.
             for _ in 0..<2 {
                 for block in known { combine(block, inner(block, next).map { -$0 }, 1, next) }
             }
-            guard orthonormalise(next, before: Array(known), scale: values.first ?? 0) else { return values }
+            guard orthonormalise(next, before: Array(known), scale: values.first ?? 0) else { return singularValues(projections, count) }
         }
         return values
     }

@@ -6,7 +6,7 @@ internal import TensorFormats
 final class MatrixLane {
     let first: TensorReader
     let second: TensorReader
-    private var rooms: [UnsafeMutableRawBufferPointer] = [.init(start: nil, count: 0), .init(start: nil, count: 0)]
+    private var rooms: [UnsafeMutableRawBufferPointer] = (0..<3).map { _ in .init(start: nil, count: 0) }
 
     init(_ first: TensorReader, _ second: TensorReader) {
         self.first = first
@@ -31,13 +31,16 @@ final class DeltaMatrix {
     private let tensors: (first: TensorEntry, second: TensorEntry)
     private let readers: Lanes<MatrixLane>
     private let monitor: Monitor
-    /// A power of two that the numbers are multiplied by, so that none is too large or too small for single precision beside the largest.
-    private let scale: Double
+    private let kernels = ck_active_gram_kernels().pointee
+    private let difference: WordDifference
+    /// Words of a row of the tensors.
+    private let tensorColumns: Int
     private let rows: Int
     private let columns: Int
-    /// All of d, with the shorter side as columns. Nil where it is read again.
+    /// All of d in panels, with the shorter side as columns. Nil where it is read again.
     private let kept: UnsafeMutablePointer<Float>?
 
+    private static let panelRows = Int(ck_gram_rows)
     /// Words that are kept: 192 MiB.
     private static let keptWords = 48 << 20
     /// Sums of a product that lanes have under way: 64 MiB.
@@ -50,7 +53,7 @@ final class DeltaMatrix {
     ///
     /// - Parameter maxAbs: the largest |d|.
     init?(_ first: TensorEntry, _ second: TensorEntry, maxAbs: Double, _ readers: Lanes<MatrixLane>, _ monitor: Monitor) throws {
-        guard let matrix = TensorMatrix(first), WordDifference.isPossible(first.dtype) else { return nil }
+        guard let matrix = TensorMatrix(first), let difference = WordDifference(first.dtype, maxAbs: maxAbs) else { return nil }
         let isKept = matrix.rows * matrix.columns <= DeltaMatrix.keptWords
         // What is kept can be turned as it is read.
         let isTurned = isKept && matrix.rows < matrix.columns
@@ -58,71 +61,97 @@ final class DeltaMatrix {
         columns = isTurned ? matrix.rows : matrix.columns
         guard BlockLanczos.isPossible(size: columns) else { return nil }
         tensors = (first, second)
-        scale = maxAbs.isNormal ? Double(sign: .plus, exponent: min(1000, -maxAbs.exponent), significand: 1) : 1
+        self.difference = difference
         self.readers = readers
         self.monitor = monitor
-        kept = isKept ? .allocate(capacity: rows * columns) : nil
-        if kept != nil { try keep(matrix, isTurned: isTurned) }
+        tensorColumns = matrix.columns
+        kept = isKept ? .allocate(capacity: (rows + DeltaMatrix.panelRows) * columns) : nil
+        if kept != nil { try isTurned ? keepTurned(matrix) : keep(matrix) }
     }
 
     deinit { kept?.deallocate() }
 
+    private var panels: Int { (rows + DeltaMatrix.panelRows - 1) / DeltaMatrix.panelRows }
+
     func leadingSingularValues(_ count: Int) throws -> [Double] {
-        try BlockLanczos(size: columns).leading(count, rank: min(rows, columns), multiply: multiply).map { $0 / scale }
+        try BlockLanczos(size: columns).leading(count, rank: min(rows, columns), multiply: multiply).map { $0 / difference.scale }
     }
 
-    private func keep(_ matrix: TensorMatrix, isTurned: Bool) throws {
+    private func keep(_ matrix: TensorMatrix) throws {
         nonisolated(unsafe) let kept = kept!
-        let step = max(1, DeltaMatrix.pieceWords / matrix.columns)
+        let step = pieceRows
+        try readers.forEach((rows + step - 1) / step) { lane, index in
+            let range = (index * step)..<min((index + 1) * step, rows)
+            try readPanels(range, lane, into: kept + range.lowerBound * columns)
+        }
+    }
+
+    /// The columns of the tensors as rows: in a panel, a row of theirs is a few numbers that lie side by side as they did.
+    private func keepTurned(_ matrix: TensorMatrix) throws {
+        nonisolated(unsafe) let kept = kept!
+        let (width, panelRows) = (matrix.columns, DeltaMatrix.panelRows)
+        let step = pieceRows
         try readers.forEach((matrix.rows + step - 1) / step) { lane, index in
             let range = (index * step)..<min((index + 1) * step, matrix.rows)
-            guard isTurned else {
-                try read(range, matrix.columns, lane, into: kept + range.lowerBound * matrix.columns)
-                return
-            }
-            let piece = lane.room(1, range.count * matrix.columns, of: Float.self)
-            try read(range, matrix.columns, lane, into: piece)
-            for column in 0..<matrix.columns {
-                for (index, row) in range.enumerated() { kept[column * matrix.rows + row] = piece[index * matrix.columns + column] }
+            let piece = lane.room(1, range.count * width, of: Float.self)
+            try read(range, lane, into: piece)
+            for panel in 0..<panels {
+                let count = min(panelRows, width - panel * panelRows)
+                for (index, row) in range.enumerated() {
+                    let target = kept + (panel * columns + row) * panelRows
+                    target.update(from: piece + index * width + panel * panelRows, count: count)
+                    if count < panelRows { (target + count).update(repeating: 0, count: panelRows - count) }
+                }
             }
         }
     }
+
+    /// Rows of the tensors in a piece: whole panels.
+    private var pieceRows: Int { max(1, DeltaMatrix.pieceWords / tensorColumns / DeltaMatrix.panelRows) * DeltaMatrix.panelRows }
 
     /// d in rows `range` of the tensors.
-    private func read(_ range: Range<Int>, _ columns: Int, _ lane: MatrixLane, into target: UnsafeMutablePointer<Float>) throws {
+    private func read(_ range: Range<Int>, _ lane: MatrixLane, into target: UnsafeMutablePointer<Float>) throws {
         if monitor.isCancelled() { throw StoreError(.interrupted, "interrupted") }
-        let dtype = tensors.first.dtype
-        let bits = UInt64(columns) * UInt64(dtype.bits)
-        let bytes = (UInt64(range.lowerBound) * bits / 8)..<(UInt64(range.upperBound) * bits / 8)
+        let bytesOfRow = UInt64(tensorColumns) * UInt64(tensors.first.dtype.bits) / 8
+        let bytes = (UInt64(range.lowerBound) * bytesOfRow)..<(UInt64(range.upperBound) * bytesOfRow)
         try lane.first.withBytes(of: tensors.first, bytes) { left in
             try lane.second.withBytes(of: tensors.second, bytes) { right in
-                WordDifference.floats(left, right, dtype, range.count * columns, scale: scale, into: target)
+                difference.floats(left, right, range.count * tensorColumns, into: target)
             }
         }
     }
 
-    /// z = d^T (d v). Rows are added up in stripes, whatever the number of processors, so that the sums do not depend on it.
+    /// The same in panels, of which the first begins with the range.
+    private func readPanels(_ range: Range<Int>, _ lane: MatrixLane, into target: UnsafeMutablePointer<Float>) throws {
+        let piece = lane.room(1, range.count * columns, of: Float.self)
+        try read(range, lane, into: piece)
+        for start in stride(from: 0, to: range.count, by: DeltaMatrix.panelRows) {
+            kernels.pack(piece + start * columns, min(DeltaMatrix.panelRows, range.count - start), columns, target + start * columns)
+        }
+    }
+
+    /// z = d^T (d v). Panels are added up in stripes, whatever the number of processors, so that the sums do not depend on it.
     private func multiply(_ v: UnsafePointer<Double>, _ z: UnsafeMutablePointer<Double>) throws {
         let numbers = columns * Int(ck_gram_width)
-        let stripes = max(1, min(DeltaMatrix.stripes, DeltaMatrix.sums / numbers, rows / 64))
+        let stripes = max(1, min(DeltaMatrix.stripes, DeltaMatrix.sums / numbers, panels / 8))
         let sums = UnsafeMutablePointer<Double>.allocate(capacity: stripes * numbers)
         defer { sums.deallocate() }
         sums.update(repeating: 0, count: stripes * numbers)
         nonisolated(unsafe) let (input, output) = (v, sums)
-        let kernels = ck_active_gram_kernels().pointee
-        let step = max(1, DeltaMatrix.pieceWords / columns)
         try readers.forEach(stripes) { lane, stripe in
-            let range = (stripe * rows / stripes)..<((stripe + 1) * rows / stripes)
-            let room = lane.room(0, columns * Int(ck_gram_rows), of: Double.self)
+            if monitor.isCancelled() { throw StoreError(.interrupted, "interrupted") }
+            let range = (stripe * panels / stripes)..<((stripe + 1) * panels / stripes)
+            let room = lane.room(0, columns * DeltaMatrix.panelRows, of: Double.self)
+            let size = columns * DeltaMatrix.panelRows
             if let kept {
-                if monitor.isCancelled() { throw StoreError(.interrupted, "interrupted") }
-                kernels.multiply(kept + range.lowerBound * columns, range.count, columns, input, output + stripe * numbers, room)
+                kernels.multiply(kept + range.lowerBound * size, range.count, columns, input, output + stripe * numbers, room)
                 return
             }
+            let step = pieceRows / DeltaMatrix.panelRows
             for start in stride(from: range.lowerBound, to: range.upperBound, by: step) {
                 let part = start..<min(start + step, range.upperBound)
-                let piece = lane.room(1, part.count * columns, of: Float.self)
-                try read(part, columns, lane, into: piece)
+                let piece = lane.room(2, part.count * size, of: Float.self)
+                try readPanels((part.lowerBound * DeltaMatrix.panelRows)..<min(part.upperBound * DeltaMatrix.panelRows, rows), lane, into: piece)
                 kernels.multiply(piece, part.count, columns, input, output + stripe * numbers, room)
             }
         }
@@ -134,7 +163,13 @@ final class DeltaMatrix {
 }
 
 /// Differences of words as numbers.
-enum WordDifference {
+struct WordDifference {
+    /// A power of two that the numbers are multiplied by, so that none is too large or too small for single precision beside the largest.
+    let scale: Double
+    private let function: ck_difference_fn?
+    private let wordBytes: Int
+    private let table: ByteTable?
+
     static func isPossible(_ dtype: DType) -> Bool {
         switch dtype {
         case .bf16, .f16, .f32, .f64, .f8E4M3, .f8E5M2, .f8E4M3FNUZ, .f8E5M2FNUZ: true
@@ -142,25 +177,29 @@ enum WordDifference {
         }
     }
 
-    /// Second minus first, times a scale; 0 where one of them is not finite.
-    static func floats(
-        _ first: UnsafeRawBufferPointer, _ second: UnsafeRawBufferPointer, _ dtype: DType, _ count: Int, scale: Double,
-        into target: UnsafeMutablePointer<Float>
-    ) {
-        func each<Word: FixedWidthInteger>(_: Word.Type, _ value: (Word) -> Double) {
-            for index in 0..<count {
-                let left = first.loadUnaligned(fromByteOffset: index * MemoryLayout<Word>.size, as: Word.self)
-                let right = second.loadUnaligned(fromByteOffset: index * MemoryLayout<Word>.size, as: Word.self)
-                let d = value(Word(littleEndian: right)) - value(Word(littleEndian: left))
-                target[index] = d.isFinite ? Float(d * scale) : 0
-            }
-        }
+    init?(_ dtype: DType, maxAbs: Double, kernels: ck_movement_kernels = ck_active_movement_kernels().pointee) {
+        guard WordDifference.isPossible(dtype) else { return nil }
+        scale = maxAbs.isNormal ? Double(sign: .plus, exponent: min(1000, -maxAbs.exponent), significand: 1) : 1
         switch dtype {
-        case .bf16: each(UInt16.self) { Double(Float(bitPattern: UInt32($0) << 16)) }
-        case .f16: each(UInt16.self) { FloatWords.half($0) }
-        case .f32: each(UInt32.self) { Double(Float(bitPattern: $0)) }
-        case .f64: each(UInt64.self) { Double(bitPattern: $0) }
-        default: each(UInt8.self) { ElementValue.value(UInt64($0), dtype) }
+        case .bf16: (function, wordBytes) = (kernels.difference_bf16, 2)
+        case .f16: (function, wordBytes) = (kernels.difference_f16, 2)
+        case .f32: (function, wordBytes) = (kernels.difference_f32, 4)
+        case .f64: (function, wordBytes) = (kernels.difference_f64, 8)
+        default: (function, wordBytes) = (nil, 1)
+        }
+        table = function == nil ? ByteTable.of(dtype) : nil
+    }
+
+    /// Second minus first, times the scale; 0 where one of them is not finite.
+    func floats(_ first: UnsafeRawBufferPointer, _ second: UnsafeRawBufferPointer, _ count: Int, into target: UnsafeMutablePointer<Float>) {
+        guard count > 0 else { return }
+        if let function {
+            function(first.baseAddress, second.baseAddress, count, scale, target)
+        } else if let table {
+            for index in 0..<count {
+                let d = table.values[Int(second[index])] - table.values[Int(first[index])]
+                target[index] = d.isNaN ? 0 : Float(d * scale)
+            }
         }
     }
 }

@@ -32,6 +32,9 @@ typedef struct ck_trace {
 /* Adds `words` words to *out. */
 typedef void ck_trace_fn(const void *first, const void *before, const void *last, const void *now, size_t words, ck_trace *out);
 
+/* d[i] = (b[i] - a[i]) * scale, rounded once; 0 where one of the two is not finite. */
+typedef void ck_difference_fn(const void *a, const void *b, size_t words, double scale, float *d);
+
 typedef struct ck_movement_kernels {
     const char *name;
     ck_move_fn *bf16;
@@ -42,6 +45,10 @@ typedef struct ck_movement_kernels {
     ck_trace_fn *trace_f16;
     ck_trace_fn *trace_f32;
     ck_trace_fn *trace_f64;
+    ck_difference_fn *difference_bf16;
+    ck_difference_fn *difference_f16;
+    ck_difference_fn *difference_f32;
+    ck_difference_fn *difference_f64;
 } ck_movement_kernels;
 
 /* The same for words of one byte, by a table of their values (those that are not finite: NaN) and of their places in the order of values. */
