@@ -29,9 +29,13 @@ struct DiffFormat {
         shown = limit == 0 ? rows[...] : rows.prefix(limit)
     }
 
-    /// All tensors, in the order of the file, as JSON.
+    /// All tensors of the weights, in the order of the file, as JSON: beside an optimizer's state, whose numbers are of other sizes, they would not be
+    /// seen. All there are where there are no weights.
     static func everything(_ delta: CheckpointDelta, _ spectrum: Int?, _ names: RowNames) -> JSONOutput {
-        DiffFormat(delta, delta.groups(by: .tensor), .tensor, limit: 0, spectrum: spectrum, norms: false, names: names).json
+        var weights = delta
+        weights.compared.removeAll { $0.part != .weights }
+        if weights.compared.isEmpty { weights = delta }
+        return DiffFormat(weights, weights.groups(by: .tensor), .tensor, limit: 0, spectrum: spectrum, norms: false, names: names).json
     }
 
     /// All compared tensors as one.
