@@ -41,8 +41,8 @@ final class DeltaMatrix {
     private let kept: UnsafeMutablePointer<Float>?
 
     private static let panelRows = Int(ck_gram_rows)
-    /// Words that are kept: 192 MiB.
-    private static let keptWords = 48 << 20
+    /// Words that are kept: 256 MiB.
+    private static let keptWords = 64 << 20
     /// Sums of a product that lanes have under way: 64 MiB.
     private static let sums = 8 << 20
     private static let stripes = 16

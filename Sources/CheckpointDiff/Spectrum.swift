@@ -27,8 +27,8 @@ extension CheckpointDelta {
     ///   - count: how many values; `spectrum` of each tensor's delta is set.
     ///   - progress: called with bytes of tensors done and all, of one side.
     /// - Throws: `StoreError`; `.interrupted`.
-    /// - Complexity: some 10 to 20 products of each tensor with 8 vectors, on all processors: on the order of 10 ns a word. Memory: 400 MiB at most. Tensors
-    ///   of more than 48 million words are read again for each product; rows of more than 400,000 words are left out.
+    /// - Complexity: some 10 to 20 products of each tensor with 8 vectors, on all processors: on the order of 10 ns a word. Memory: 350 MiB at
+    ///   most. Tensors of more than 64 million words are read again for each product; those whose rows have more than 400,000 are left out.
     public mutating func addSpectra(
         _ first: CheckpointContents, _ second: CheckpointContents, count: Int, monitor: Monitor = Monitor(),
         progress: (ByteProgress) -> Void = { _ in }

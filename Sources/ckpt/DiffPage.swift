@@ -14,7 +14,7 @@ struct DiffPage {
     }
 
     var html: String {
-        let data: JSONOutput = ["title": .string(title), "diff": comparison, "along": trajectory ?? .null]
+        let data: JSONOutput = ["title": .string(title), "diff": DiffPage.rounded(comparison), "along": DiffPage.rounded(trajectory ?? .null)]
         // In a script no "<" may stand that could be taken for the end of it.
         let text = data.text.split(separator: "<", omittingEmptySubsequences: false).joined(separator: "\\u003c")
         return """
@@ -71,6 +71,16 @@ struct DiffPage {
             </html>
 
             """
+    }
+
+    /// Six digits of each number, more than are shown: models of thousands of matrices make large pages.
+    private static func rounded(_ value: JSONOutput) -> JSONOutput {
+        switch value {
+        case .double(let number): return .double(Double(Format.significant(number, digits: 6)) ?? number)
+        case .array(let values): return .array(values.map(rounded))
+        case .object(let members): return .object(members.map { ($0.0, rounded($0.1)) })
+        default: return value
+        }
     }
 
     private static let style = """

@@ -36,10 +36,10 @@ enum Format {
     }
 
     /// Four significant digits, as `1.234e-05` where that is shorter.
-    static func significant(_ value: Double) -> String {
+    static func significant(_ value: Double, digits: Int = 4) -> String {
         guard value.isFinite else { return fixed(value, 0) }
         var buffer = [CChar](repeating: 0, count: 64)
-        _ = withVaList([value]) { vsnprintf(&buffer, buffer.count, "%.4g", $0) }
+        _ = withVaList([value]) { vsnprintf(&buffer, buffer.count, "%.\(digits)g", $0) }
         return text(buffer)
     }
 

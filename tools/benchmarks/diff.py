@@ -16,6 +16,7 @@ import numpy as np
 
 import bench
 from bench import Bench, command
+from make_model import to_bf16
 
 TYPES = {"F64": np.float64, "F32": np.float32, "F16": np.float16}
 
@@ -92,33 +93,48 @@ class DiffBench(Bench):
                     self.table.add("diff, whole command", "ckpt", label, gb / seconds, "GB/s")
 
     def peer(self, where):
-        """modeldelta, which always finds the singular values too, on a pair small enough to wait for."""
-        pair = self.pair(where, size=self.options.peer)
+        """modeldelta, which always finds all singular values too, on models of two sizes of matrices."""
+        self.beside_modeldelta(where, self.pair(where, size=self.options.peer), "Llama of 2,048")
+        shutil.rmtree(where)
+        random = np.random.default_rng(3)
+        pair = []
+        for side in "ab":
+            os.makedirs(f"{where}/{side}")
+            pair.append(f"{where}/{side}/model.safetensors")
+        values = random.standard_normal((8192, 8192), np.float32) * np.float32(.02)
+        # A fine-tune: mostly in some directions, and some noise.
+        moved = values + (random.standard_normal((8192, 32), np.float32) * np.float32(1e-3)) @ random.standard_normal((32, 8192), np.float32)
+        moved += np.float32(1e-3) * random.standard_normal(values.shape, np.float32)
+        for path, matrix in zip(pair, (values, moved)):
+            write(path, {"model.layers.0.self_attn.q_proj.weight": ("BF16", to_bf16(matrix))})
+        del values, moved
+        self.beside_modeldelta(where, pair, "one matrix of 8,192 x 8,192")
+
+    def beside_modeldelta(self, where, pair, what):
         for path in pair:
             with open(f"{os.path.dirname(path)}/config.json", "w") as file:
                 json.dump({"architectures": ["LlamaForCausalLM"], "model_type": "llama"}, file)
-        gb = sum(os.path.getsize(path) for path in pair) / 1e9
-        label = f"{gb:.3f} GB pair"
+        label = f"{what}, {sum(os.path.getsize(path) for path in pair) / 1e9:.2f} GB pair"
         tool = os.path.join(os.path.dirname(sys.executable), "modeldelta")
         theirs = command([tool, "-q", "--top-k", "16", *map(os.path.dirname, pair)])[0]
-        self.table.add("diff, whole command", "modeldelta", label, theirs, "s")
+        self.table.add("all of it, whole command", "modeldelta", label, theirs, "s")
         store = self.ingested(where, pair, "--pin")
         result = json.loads(command([self.micro, "diff", store, "a@1", "a@2"])[2])
-        whole = self.median(lambda: command([self.ckpt, "diff", "a@1", "a@2", "--store", store])[0], 9)
-        self.table.add("diff, basic measures, whole command", "ckpt", label, whole, "s")
-        self.table.add("diff, basic measures, store open", "ckpt", label, result["diff_seconds"], "s")
-        self.table.add("diff, everything, store open", "ckpt", label, result["full_seconds"], "s")
-        self.table.add("modeldelta over basic measures, store open", "ckpt", label, theirs / result["diff_seconds"], "x", "5,000")
-        self.table.add("modeldelta over basic measures, whole command", "ckpt", label, theirs / whole, "x")
         spectrum = json.loads(command([self.micro, "spectrum", store, "a@1", "a@2", "16"])[2])["seconds"]
-        whole = self.median(lambda: command([self.ckpt, "diff", "a@1", "a@2", "--spectrum", "16", "--store", store])[0])
-        self.table.add("modeldelta over --spectrum 16, store open", "ckpt", label, theirs / spectrum, "x", "300")
-        self.table.add("modeldelta over --spectrum 16, whole command", "ckpt", label, theirs / whole, "x", "300")
+        whole = {
+            name: self.median(lambda: command([self.ckpt, "diff", "a@1", "a@2", *more, "--store", store])[0])
+            for name, more in [("basic measures", []), ("everything", ["--full"]), ("--spectrum 16", ["--spectrum", "16"])]}
+        for name, opened, asked in [
+            ("basic measures", result["diff_seconds"], "5,000"), ("everything", result["full_seconds"], ""), ("--spectrum 16", spectrum, "300"),
+        ]:
+            self.table.add(f"{name}, store open", "ckpt", label, opened, "s")
+            self.table.add(f"modeldelta over {name}, store open", "ckpt", label, theirs / opened, "x", asked)
+            self.table.add(f"modeldelta over {name}, whole command", "ckpt", label, theirs / whole[name], "x", asked)
 
     def few(self, where):
-        """A hundred tensors of one size: all changed, or one. Twice as large a model as elsewhere: what a process takes to start counts too."""
+        """A hundred tensors of one size: all changed, or one. A larger model than elsewhere: what a process takes to start counts too."""
         random = np.random.default_rng(7)
-        rows = int(2 * self.options.size / 100 / 2 / 2048)
+        rows = int(4 * self.options.size / 100 / 2 / 2048)
         names = [f"model.layers.{i}.mlp.up_proj.weight" for i in range(100)]
         # Words of small numbers of either sign.
         base = {name: ("BF16", random.integers(0, 0x3C00, (rows, 2048), np.uint16) | random.integers(0, 2, (rows, 2048), np.uint16) << 15) for name in names}
