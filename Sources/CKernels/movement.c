@@ -55,9 +55,9 @@ void ck_trace_bytes(
     for (size_t i = 0; i < words; i++) {
         double u = values[d[i]] - values[c[i]], v = values[c[i]] - values[b[i]], w = values[d[i]] - values[a[i]];
         out->changed += d[i] != c[i];
-        if (u != u || v != v || w != w) continue;
-        out->sum_dd += u * u;
-        out->sum_de += u * v;
-        out->sum_ff += w * w;
+        out->nonfinite += u != u;
+        if (u == u) out->sum_dd += u * u;
+        if (u == u && v == v) out->sum_de += u * v;
+        if (w == w) out->sum_ff += w * w;
     }
 }

@@ -5,13 +5,14 @@ internal import CKernels
 /// arXiv 1504.05477).
 struct BlockLanczos {
     private static let width = Int(ck_gram_width)
-    /// Values that change by less than this share from one look to the next are settled: what they still lack is of that order, or less.
+    /// Values that lack less than this share are settled. Where none leads, what is lacking falls with the square of the number of steps at worst
+    /// (Kuczynski and Wozniakowski 1992), so that it is about half as many times the change of one step as there are steps.
     private static let tolerance = 5e-3
     /// Below this share of the largest, what is found is rounding: squares were looked at.
     static let floor = 1e-7
-    private static let maximumSteps = 40
+    private static let maximumSteps = 80
     /// Whether the values are looked at behind a step: not behind each, for that takes as long as a step does.
-    private static func isLooked(at step: Int) -> Bool { step < 4 || step % 2 == 0 && step < 12 || step % 3 == 0 }
+    private static func isLooked(at step: Int) -> Bool { step < 4 || step % 2 == 0 && step < 12 || step % 3 == 0 && step < 30 || step % 6 == 0 }
     /// Numbers that the basis may have: 160 MiB.
     private static let basisNumbers = 20 << 20
 
@@ -25,49 +26,83 @@ struct BlockLanczos {
     }
 
     /// Whether a basis for matrices of so many columns fits the memory that it may take.
-    static func isPossible(size: Int) -> Bool { size * width * 6 <= basisNumbers }
+    static func isPossible(size: Int) -> Bool { size * width * 14 <= basisNumbers }
 
-    /// The `count` largest, the largest first; fewer where the rank is lower, or the rest is rounding.
+    /// What was found.
+    struct Found {
+        /// The largest first.
+        var values: [Double] = []
+        /// Whether they are settled, and not only the best that there was room or time for.
+        var isSettled = true
+    }
+
+    /// The `count` largest; fewer where the rank is lower, or the rest is rounding.
     ///
     /// - Parameters:
     ///   - rank: what the rank cannot be above.
     ///   - multiply: sets its second argument to d^T (d v) of its first, both (size, width), row-major.
-    /// - Complexity: some 10 to 20 products, and O(size x (8 x products)^2) beside.
+    /// - Complexity: some 10 to 30 products, and O(size x (8 x products)^2) beside.
     func leading(
         _ count: Int, rank: Int, multiply: (_ v: UnsafePointer<Double>, _ z: UnsafeMutablePointer<Double>) throws -> Void
-    ) rethrows -> [Double] {
+    ) rethrows -> Found {
         let width = BlockLanczos.width
         let numbers = size * width
         let last = min(BlockLanczos.maximumSteps, BlockLanczos.basisNumbers / numbers - 1)
         var basis: [UnsafeMutablePointer<Double>] = []
         defer { for block in basis { block.deallocate() } }
         var projections: [[Double]] = []
-        var values: [Double] = []
+        var found = Found()
         var random = SplitMix(state: UInt64(size))
+        func begin(_ block: UnsafeMutablePointer<Double>, before known: [UnsafeMutablePointer<Double>]) -> Int {
+            for index in 0..<numbers { block[index] = random.next() }
+            removeKnown(known, from: block)
+            return orthonormalise(block, before: known, largestSquare: 0)
+        }
         basis.append(.allocate(capacity: numbers))
-        for index in 0..<numbers { basis[0][index] = random.next() }
-        guard orthonormalise(basis[0], before: [], scale: 0) else { return [] }
-        for step in 1... {
+        // Columns of the basis that are not zero.
+        var columns = begin(basis[0], before: [])
+        var lastLook = 0
+        // Of the lengths of d along the vectors of the basis.
+        var largestSquare = 0.0
+        var step = 1
+        while columns > 0 {
             let next = UnsafeMutablePointer<Double>.allocate(capacity: numbers)
             basis.append(next)
             try multiply(basis[step - 1], next)
-            let known = basis.dropLast()
+            let known = Array(basis.dropLast())
             projections.append(known.flatMap { inner($0, next) })
-            let isLast = step >= last || step * width >= min(rank, size) + width
-            if isLast || BlockLanczos.isLooked(at: step) {
-                let before = values
-                values = singularValues(projections, count)
-                let isSettled = before.count == values.count
-                    && zip(before, values).allSatisfy { abs($0 - $1) <= BlockLanczos.tolerance * $1 }
-                if isLast || step > 2 && isSettled { return values }
+            for index in 0..<width { largestSquare = max(largestSquare, projections[step - 1][((step - 1) * width + index) * width + index]) }
+            let isWhole = columns >= min(rank, size)
+            if step >= last || isWhole || BlockLanczos.isLooked(at: step) {
+                let before = found.values
+                found.values = singularValues(projections, count)
+                // Half the steps so far times the change of one.
+                let lacking = Double(step) / Double(2 * (step - lastLook))
+                found.isSettled = isWhole || step > 2 && before.count == found.values.count
+                    && zip(before, found.values).allSatisfy { abs($0 - $1) * max(1, lacking) <= BlockLanczos.tolerance * $1 }
+                if found.isSettled || step >= last { return found }
+                lastLook = step
             }
-            // Twice is enough (Kahan and Parlett): what is left along the basis after one subtraction is rounding of the first.
-            for _ in 0..<2 {
-                for block in known { combine(block, inner(block, next).map { -$0 }, 1, next) }
+            removeKnown(known, from: next)
+            var added = orthonormalise(next, before: known, largestSquare: largestSquare)
+            // All that these directions lead to is known. There may be more like them: of equal values, a block finds no more than it has columns.
+            if added == 0 { added = begin(next, before: known) }
+            guard added > 0 else {
+                found.values = singularValues(projections, count)
+                found.isSettled = true
+                return found
             }
-            guard orthonormalise(next, before: Array(known), scale: values.first ?? 0) else { return singularValues(projections, count) }
+            columns += added
+            step += 1
         }
-        return values
+        return found
+    }
+
+    /// Twice is enough (Kahan and Parlett): what is left along the basis after one subtraction is rounding of the first.
+    private func removeKnown(_ known: [UnsafeMutablePointer<Double>], from block: UnsafeMutablePointer<Double>) {
+        for _ in 0..<2 {
+            for other in known { combine(other, inner(other, block).map { -$0 }, 1, block) }
+        }
     }
 
     /// Those of the matrix in the basis so far, whose column of blocks `step` is `projections[step]`.
@@ -102,21 +137,21 @@ struct BlockLanczos {
     /// Makes the columns of a block orthonormal by Cholesky's factor of their products, twice (Yamamoto and others 2015). Columns that depend on others
     /// become zero: they stand for nothing then, and their rows and columns of the projected matrix are zero too.
     ///
-    /// - Parameter scale: the largest singular value so far: against its square, what is left of a block may be nothing but rounding.
-    /// - Returns: false when no column is left.
-    private func orthonormalise(_ block: UnsafeMutablePointer<Double>, before known: [UnsafeMutablePointer<Double>], scale: Double) -> Bool {
+    /// - Parameter largestSquare: the square of about the largest singular value: against it, what is left of a block may be nothing but rounding.
+    /// - Returns: columns that are left.
+    private func orthonormalise(_ block: UnsafeMutablePointer<Double>, before known: [UnsafeMutablePointer<Double>], largestSquare: Double) -> Int {
         let width = BlockLanczos.width
-        var isLeft = false
+        var left = 0
         for round in 0..<3 {
             let products = inner(block, block)
-            let least = round == 0 ? scale * scale * scale * scale * 1e-28 : 0
+            let least = round == 0 ? largestSquare * largestSquare * 1e-28 : 0
             let inverse = BlockLanczos.inverseFactor(products, least: least)
-            isLeft = (0..<width).contains { inverse[$0 * width + $0] > 0 }
+            left = (0..<width).count { inverse[$0 * width + $0] > 0 }
             combine(block, inverse, 0, block)
             // Small columns that were made long are no longer quite orthogonal to the rest.
             if round == 0 { for other in known { combine(other, inner(other, block).map { -$0 }, 1, block) } }
         }
-        return isLeft
+        return left
     }
 
     /// The inverse of R for products R^T R of columns; with zeros for columns of which nothing is left beside those before them.

@@ -15,8 +15,8 @@ public enum CheckpointDiff {
     ///   - detail: `.full` takes about twice as long.
     ///   - progress: called with bytes compared and bytes to compare, of one side.
     /// - Throws: `StoreError`; `.interrupted` when `monitor` says so.
-    /// - Complexity: O(bytes of the tensors that differ); memory: a few blocks a processor, with `.full` at most 256 MiB more for norms by
-    ///   row and column.
+    /// - Complexity: O(bytes of the tensors that differ); memory: a few blocks a processor, with `.full` at most 320 MiB more for norms by
+    ///   row and column; tensors with strides are gathered whole, both versions of one a processor.
     public static func compare(
         _ first: CheckpointContents, _ second: CheckpointContents, detail: DiffDetail = .basic, monitor: Monitor = Monitor(),
         progress: (ByteProgress) -> Void = { _ in }
@@ -44,7 +44,7 @@ public enum CheckpointDiff {
             return (try first.makeReader(remembering: recent), try second.makeReader(remembering: recent))
         }
         var done: UInt64 = 0
-        for part in BlockRun.batches(runs, roomFor: { deltas.matrices[$0.tensor]?.columns ?? 0 }) {
+        for part in BlockRun.batches(runs, roomFor: { deltas.matrices[$0.tensor].map { $0.columns * $0.wordsOfElement } ?? 0 }) {
             if monitor.isCancelled() { throw StoreError(.interrupted, "interrupted") }
             var results = [TensorComparison?](repeating: nil, count: part.count)
             try results.withUnsafeMutableBufferPointer { results in
@@ -90,7 +90,8 @@ struct BlockRun {
 
     static func runs(of tensors: [TensorEntry]) -> [BlockRun] {
         tensors.enumerated().flatMap { index, tensor in
-            let blocks = tensor.blockRanges
+            // One with strides is gathered whole by whoever reads it.
+            let blocks = tensor.strides == nil ? tensor.blockRanges : tensor.byteCount > 0 ? [0..<tensor.byteCount] : []
             return stride(from: 0, to: blocks.count, by: blocksOfRun).map {
                 BlockRun(tensor: index, blocks: blocks[$0..<min($0 + blocksOfRun, blocks.count)])
             }

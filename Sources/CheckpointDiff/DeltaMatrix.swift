@@ -51,10 +51,15 @@ final class DeltaMatrix {
 
     /// Nil for a tensor that is no matrix of floating-point numbers, or too wide.
     ///
-    /// - Parameter maxAbs: the largest |d|.
-    init?(_ first: TensorEntry, _ second: TensorEntry, maxAbs: Double, _ readers: Lanes<MatrixLane>, _ monitor: Monitor) throws {
+    /// - Parameters:
+    ///   - maxAbs: the largest |d|.
+    ///   - keptWords: words of the largest matrix that is kept.
+    init?(
+        _ first: TensorEntry, _ second: TensorEntry, maxAbs: Double, keptWords: Int = DeltaMatrix.keptWords, _ readers: Lanes<MatrixLane>,
+        _ monitor: Monitor
+    ) throws {
         guard let matrix = TensorMatrix(first), let difference = WordDifference(first.dtype, maxAbs: maxAbs) else { return nil }
-        let isKept = matrix.rows * matrix.columns <= DeltaMatrix.keptWords
+        let isKept = matrix.rows * matrix.columns <= keptWords
         // What is kept can be turned as it is read.
         let isTurned = isKept && matrix.rows < matrix.columns
         rows = isTurned ? matrix.columns : matrix.rows
@@ -73,8 +78,10 @@ final class DeltaMatrix {
 
     private var panels: Int { (rows + DeltaMatrix.panelRows - 1) / DeltaMatrix.panelRows }
 
-    func leadingSingularValues(_ count: Int) throws -> [Double] {
-        try BlockLanczos(size: columns).leading(count, rank: min(rows, columns), multiply: multiply).map { $0 / difference.scale }
+    func leadingSingularValues(_ count: Int) throws -> BlockLanczos.Found {
+        var found = try BlockLanczos(size: columns).leading(count, rank: min(rows, columns), multiply: multiply)
+        found.values = found.values.map { $0 / difference.scale }
+        return found
     }
 
     private func keep(_ matrix: TensorMatrix) throws {
@@ -86,22 +93,23 @@ final class DeltaMatrix {
         }
     }
 
-    /// The columns of the tensors as rows: in a panel, a row of theirs is a few numbers that lie side by side as they did.
+    /// The columns of the tensors as rows: in a panel, a row of theirs is a few numbers that lie side by side as they did. Rows are long: pieces are
+    /// cut within them.
     private func keepTurned(_ matrix: TensorMatrix) throws {
         nonisolated(unsafe) let kept = kept!
         let (width, panelRows) = (matrix.columns, DeltaMatrix.panelRows)
-        let step = pieceRows
-        try readers.forEach((matrix.rows + step - 1) / step) { lane, index in
-            let range = (index * step)..<min((index + 1) * step, matrix.rows)
-            let piece = lane.room(1, range.count * width, of: Float.self)
-            try read(range, lane, into: piece)
-            for panel in 0..<panels {
-                let count = min(panelRows, width - panel * panelRows)
-                for (index, row) in range.enumerated() {
-                    let target = kept + (panel * columns + row) * panelRows
-                    target.update(from: piece + index * width + panel * panelRows, count: count)
-                    if count < panelRows { (target + count).update(repeating: 0, count: panelRows - count) }
-                }
+        let step = DeltaMatrix.pieceWords / panelRows * panelRows
+        let piecesOfRow = (width + step - 1) / step
+        try readers.forEach(matrix.rows * piecesOfRow) { lane, index in
+            let (row, start) = (index / piecesOfRow, index % piecesOfRow * step)
+            let range = start..<min(start + step, width)
+            let piece = lane.room(1, range.count, of: Float.self)
+            try readWords((row * width + range.lowerBound)..<(row * width + range.upperBound), lane, into: piece)
+            for first in stride(from: 0, to: range.count, by: panelRows) {
+                let count = min(panelRows, range.count - first)
+                let target = kept + ((start + first) / panelRows * columns + row) * panelRows
+                target.update(from: piece + first, count: count)
+                if count < panelRows { (target + count).update(repeating: 0, count: panelRows - count) }
             }
         }
     }
@@ -111,13 +119,15 @@ final class DeltaMatrix {
 
     /// d in rows `range` of the tensors.
     private func read(_ range: Range<Int>, _ lane: MatrixLane, into target: UnsafeMutablePointer<Float>) throws {
+        try readWords((range.lowerBound * tensorColumns)..<(range.upperBound * tensorColumns), lane, into: target)
+    }
+
+    private func readWords(_ range: Range<Int>, _ lane: MatrixLane, into target: UnsafeMutablePointer<Float>) throws {
         if monitor.isCancelled() { throw StoreError(.interrupted, "interrupted") }
-        let bytesOfRow = UInt64(tensorColumns) * UInt64(tensors.first.dtype.bits) / 8
-        let bytes = (UInt64(range.lowerBound) * bytesOfRow)..<(UInt64(range.upperBound) * bytesOfRow)
+        let wordBytes = tensors.first.dtype.bits / 8
+        let bytes = UInt64(range.lowerBound * wordBytes)..<UInt64(range.upperBound * wordBytes)
         try lane.first.withBytes(of: tensors.first, bytes) { left in
-            try lane.second.withBytes(of: tensors.second, bytes) { right in
-                difference.floats(left, right, range.count * tensorColumns, into: target)
-            }
+            try lane.second.withBytes(of: tensors.second, bytes) { right in difference.floats(left, right, range.count, into: target) }
         }
     }
 

@@ -15,6 +15,12 @@ public enum TensorGroup {
         return "outside layers"
     }
 
+    /// Layers in the order of their numbers, what is outside them behind.
+    static func precedes(_ a: String, _ b: String) -> Bool {
+        func number(_ layer: String) -> Int { layer.split(separator: " ").last.flatMap { Int($0) } ?? Int.max }
+        return number(a) < number(b)
+    }
+
     /// Whether a name belongs to a numbered layer: GPT-2 calls its list of layers `h`.
     private static func isLayered(_ components: [String]) -> Bool { components.contains { Int($0) != nil } }
 
@@ -56,9 +62,11 @@ public struct DeltaGroup: Sendable {
 }
 
 extension CheckpointDelta {
-    /// The compared tensors by layer or kind, in order of first appearance. The optimizer's state, whose names say
+    /// The compared tensors one by one, by layer in the order of their numbers, or by kind in order of first appearance. The optimizer's state, whose names say
     /// neither, is a group of its own.
     public func groups(by grouping: DiffGrouping) -> [DeltaGroup] {
+        // Tensors of one name, in several files or parts, are several.
+        if grouping == .tensor { return compared.map { DeltaGroup(name: $0.name, tensors: 1, delta: $0) } }
         var groups: [DeltaGroup] = []
         var indices: [String: Int] = [:]
         for delta in compared {
@@ -75,14 +83,12 @@ extension CheckpointDelta {
             } else {
                 indices[name] = groups.count
                 var sum = delta
-                if grouping != .tensor {
-                    sum.spectrum = nil
-                    sum.movement?.rows = nil
-                    sum.movement?.columns = nil
-                }
+                sum.spectrum = nil
+                sum.movement?.rows = nil
+                sum.movement?.columns = nil
                 groups.append(DeltaGroup(name: name, tensors: 1, delta: sum))
             }
         }
-        return groups
+        return grouping == .layer ? groups.sorted { TensorGroup.precedes($0.name, $1.name) } : groups
     }
 }

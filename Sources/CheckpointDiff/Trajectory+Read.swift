@@ -6,21 +6,24 @@ extension Trajectory {
     /// Follows the weights of a run of `store`.
     ///
     /// Block by block, through all snapshots, each decoded from the one before where it is packed against it. Tensors of which all snapshots
-    /// have the same are not read. Sums are in double precision and do not depend on the number of threads. Words that are not finite in one of the
-    /// versions compared count as not moved.
+    /// have the same are not read. Sums are in double precision and do not depend on the number of threads. Words that are not finite are
+    /// counted, and count as not moved.
     ///
     /// - Parameters:
     ///   - snapshots: oldest first, two or more.
     ///   - isWanted: names of the tensors that are followed.
     ///   - progress: called with bytes compared and bytes to compare, of all snapshots together.
     /// - Throws: `StoreError`; `.interrupted`.
-    /// - Complexity: O(bytes x snapshots); memory: some 8 MiB a processor, and 32 bytes a snapshot and tensor.
+    /// - Complexity: O(bytes x snapshots); memory: some 8 MiB a processor, and 32 bytes a snapshot and tensor; five times
+    ///   a tensor that has strides.
     public init(
         of run: String, snapshots: [Stop], in store: Store, only isWanted: (String) -> Bool = { _ in true }, monitor: Monitor = Monitor(),
         progress: (ByteProgress) -> Void = { _ in }
     ) throws(StoreError) {
         guard snapshots.count > 1 else {
-            throw StoreError(.badInput, "\(run): a way has two snapshots at least, and this run has \(snapshots.count)")
+            throw StoreError(
+                .badInput, "\(run): a way has two snapshots at least, and this run has \(snapshots.count)",
+                hint: "ckpt diff A B compares any two checkpoints")
         }
         var contents: [CheckpointContents] = []
         for stop in snapshots { contents.append(try store.contents(stop.ref).keeping { isWanted($0.name) }) }
@@ -87,6 +90,7 @@ extension Trajectory {
             for (run, sums) in zip(part, results) {
                 for (interval, sum) in sums.enumerated() {
                     tracks[moving[run.tensor]].intervals[interval].changed += sum.changed
+                    tracks[moving[run.tensor]].intervals[interval].nonfinite += sum.nonfinite
                     tracks[moving[run.tensor]].intervals[interval].sumDelta += sum.sum_dd
                     tracks[moving[run.tensor]].intervals[interval].sumAlong += sum.sum_de
                     tracks[moving[run.tensor]].intervals[interval].sumFromFirst += sum.sum_ff
@@ -102,7 +106,7 @@ extension Trajectory {
 private final class VersionTrace {
     private let reader: TensorReader
     /// The first version, the two before, and the one at hand.
-    private let versions: [UnsafeMutableRawBufferPointer]
+    private var versions: [UnsafeMutableRawBufferPointer]
 
     init(_ reader: TensorReader) {
         self.reader = reader
@@ -111,25 +115,32 @@ private final class VersionTrace {
 
     deinit { for version in versions { version.deallocate() } }
 
+    /// Tensors with strides are one range, of any size.
+    private func makeRoom(_ byteCount: Int) {
+        guard byteCount > versions[0].count else { return }
+        for index in versions.indices {
+            versions[index].deallocate()
+            versions[index] = .allocate(byteCount: byteCount, alignment: 64)
+        }
+    }
+
     static func isPossible(_ dtype: DType) -> Bool { WordDifference.isPossible(dtype) }
 
     /// The sums from each version to the next.
     func sums(_ path: [TensorEntry], _ blocks: ArraySlice<Range<UInt64>>) throws -> [ck_trace] {
         var sums = [ck_trace](repeating: ck_trace(), count: path.count - 1)
         let words = VersionTrace.words(path[0].dtype)
-        for block in blocks {
-            // A strided tensor is one range, of any size.
-            for start in stride(from: block.lowerBound, to: block.upperBound, by: Int(Grid.blockBytes)) {
-                let range = start..<min(start + Grid.blockBytes, block.upperBound)
-                var (last, before) = (0, 0)
-                for (version, tensor) in path.enumerated() {
-                    let room = version == 0 ? 0 : 1 + (version - 1) % 3
-                    try reader.withBytes(of: tensor, range) { versions[room].copyMemory(from: $0) }
-                    if version > 0 {
-                        words(versions[0].baseAddress!, versions[before].baseAddress!, versions[last].baseAddress!, versions[room].baseAddress!, range.count, &sums[version - 1])
-                    }
-                    (last, before) = (room, last)
+        for range in blocks {
+            makeRoom(range.count)
+            var (last, before) = (0, 0)
+            for (version, tensor) in path.enumerated() {
+                let room = version == 0 ? 0 : 1 + (version - 1) % 3
+                try reader.withBytes(of: tensor, range) { versions[room].copyMemory(from: $0) }
+                if version > 0 {
+                    let bytes = [0, before, last, room].map { UnsafeRawPointer(versions[$0].baseAddress!) }
+                    words(bytes[0], bytes[1], bytes[2], bytes[3], range.count, &sums[version - 1])
                 }
+                (last, before) = (room, last)
             }
         }
         return sums

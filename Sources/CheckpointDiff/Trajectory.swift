@@ -29,7 +29,7 @@ public struct Trajectory: Sendable {
     /// All of them as one.
     public var total: Track? { Track.sum(tracks, name: "all") }
 
-    /// The tracks by layer or kind, in order of first appearance.
+    /// The tracks one by one, by layer in the order of their numbers, or by kind in order of first appearance.
     public func groups(by grouping: DiffGrouping) -> [Track] {
         guard grouping != .tensor else { return tracks }
         var names: [String] = []
@@ -39,6 +39,7 @@ public struct Trajectory: Sendable {
             if members[name] == nil { names.append(name) }
             members[name, default: []].append(track)
         }
+        if grouping == .layer { names.sort(by: TensorGroup.precedes) }
         return names.compactMap { Track.sum(members[$0]!, name: $0) }
     }
 
@@ -96,7 +97,10 @@ public struct Track: Sendable {
     public struct Interval: Sendable {
         /// Words whose bits differ.
         public var changed: UInt64 = 0
-        /// Sums of squares of d, of its products with the d before, and of squares of what the later differs from the first stop in.
+        /// Words that are NaN or infinite in one of the two: they are in neither of the next two sums.
+        public var nonfinite: UInt64 = 0
+        /// Sums of squares of d, of its products with the d before, and of squares of what the later differs from the first stop in. Each leaves
+        /// out words that are not finite in one of the versions that it is about.
         public var sumDelta = 0.0
         public var sumAlong = 0.0
         public var sumFromFirst = 0.0
@@ -123,7 +127,8 @@ public struct Track: Sendable {
     public var cosines: [Double?] {
         (1..<max(1, intervals.count)).map { index in
             let lengths = intervals[index].length * intervals[index - 1].length
-            return lengths > 0 ? max(-1, min(1, intervals[index].sumAlong / lengths)) : nil
+            let cosine = intervals[index].sumAlong / lengths
+            return lengths > 0 && cosine.isFinite ? max(-1, min(1, cosine)) : nil
         }
     }
     public var meanCosine: Double? {
@@ -139,6 +144,7 @@ public struct Track: Sendable {
             sum.words += track.words
             for index in sum.intervals.indices {
                 sum.intervals[index].changed += track.intervals[index].changed
+                sum.intervals[index].nonfinite += track.intervals[index].nonfinite
                 sum.intervals[index].sumDelta += track.intervals[index].sumDelta
                 sum.intervals[index].sumAlong += track.intervals[index].sumAlong
                 sum.intervals[index].sumFromFirst += track.intervals[index].sumFromFirst

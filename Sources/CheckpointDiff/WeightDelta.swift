@@ -38,11 +38,13 @@ public struct WeightDelta: Sendable {
         sumDelta == 0 ? 0 : (sumDelta / sumFirst).squareRoot()
     }
 
-    /// The cosine between first and second; nil when one of them is all zero.
+    /// The cosine between first and second; nil when one of them is all zero, or sums are infinite.
     public var cosine: Double? {
         guard sumFirst > 0, sumSecond > 0 else { return nil }
         if sumDelta == 0 { return 1 }
-        return max(-1, min(1, sumProduct / (sumFirst.squareRoot() * sumSecond.squareRoot())))
+        let cosine = sumProduct / (sumFirst.squareRoot() * sumSecond.squareRoot())
+        // Where sums are infinite.
+        return cosine.isNaN ? nil : max(-1, min(1, cosine))
     }
 
     /// Adds the counts and sums of `other`, as for a group of tensors.
@@ -57,6 +59,7 @@ public struct WeightDelta: Sendable {
         sumDelta += other.sumDelta
         maxAbs = max(maxAbs, other.maxAbs)
         if let moved = other.movement { movement?.add(moved) }
+        spectrum = nil
     }
 }
 

@@ -79,6 +79,11 @@ struct BlockChain {
     ) throws -> UnsafeRawBufferPointer {
         var known = try nearest(count: count, transaction, tables, recent)
         for id in ids.prefix(known.below).reversed() {
+            // Below one that is not, some may be remembered.
+            if let bytes = recent.bytes(id, count: count) {
+                known.blocks = known.blocks.suffix(1) + [BaseBlock(id: id.bytes, bytes: bytes, depth: 0)]
+                continue
+            }
             let block = try transaction.checkedBlock(tables, id) { packed throws(CodecError) in
                 if let raw = try BlockCoder.rawBytes(of: packed), raw.count == count {
                     return BaseBlock(id: id.bytes, bytes: raw, depth: 0)
@@ -98,18 +103,23 @@ struct BlockChain {
     private func nearest(
         count: Int, _ transaction: borrowing ReadTransaction, _ tables: Tables, _ recent: RecentBlocks
     ) throws -> (blocks: [BaseBlock], below: Int) {
-        func remembered(_ index: Int) -> BaseBlock? {
-            guard index < ids.count, let bytes = recent.bytes(ids[index], count: count) else { return nil }
-            return BaseBlock(id: ids[index].bytes, bytes: bytes, depth: 0)
+        func remembered(_ index: Int) throws -> BaseBlock? {
+            guard index < ids.count else { return nil }
+            if let bytes = recent.bytes(ids[index], count: count) { return BaseBlock(id: ids[index].bytes, bytes: bytes, depth: 0) }
+            guard index == ids.count - 1 else { return nil }
+            // A root that is kept raw is never decoded, and always at hand.
+            guard let raw = try transaction.rawBlock(tables, ids[index], count: count) else { return nil }
+            try transaction.checkedBlock(tables, ids[index]) { _ in }
+            return BaseBlock(id: ids[index].bytes, bytes: raw, depth: 0)
         }
         for index in ids.indices {
-            guard let base = remembered(index) else { continue }
+            guard let base = try remembered(index) else { continue }
             if index == 0 { return ([base], 0) }
             let needed = try transaction.blockRecord(tables, ids[index - 1]).withUnsafeBytes {
                 try PackedHeader.bases(in: Checksum.unchecked($0, .block, key: ids[index - 1].bytes)).count
             }
             if needed < 2 { return ([base], index) }
-            if let previous = remembered(index + 1) { return ([previous, base], index) }
+            if let previous = try remembered(index + 1) { return ([previous, base], index) }
         }
         return ([], ids.count)
     }
@@ -151,11 +161,13 @@ extension ReadTransaction {
         }
     }
 
-    /// The same by way of the blocks that are remembered, where it becomes one. Valid until the call after the next.
-    func blockBytes(_ tables: Tables, _ id: ContentID, count: Int, _ lane: CodecLane, recent: RecentBlocks) throws -> UnsafeRawBufferPointer {
+    /// The same by way of the blocks that are remembered, where it becomes one. Valid until the reader's next call.
+    func blockBytes(
+        _ tables: Tables, _ id: ContentID, count: Int, _ lane: CodecLane, recent: RecentBlocks, for reader: BlockReader
+    ) throws -> UnsafeRawBufferPointer {
         let bytes = try recent.bytes(id, count: count)
             ?? BlockChain(id, self, tables).decode(count: count, self, tables, lane, recent: recent)
-        recent.handOut(id)
+        recent.handOut(id, to: reader)
         return bytes
     }
 

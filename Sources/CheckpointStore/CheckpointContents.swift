@@ -82,8 +82,7 @@ public struct CheckpointContents: Sendable {
     /// - Throws: `.noSuchRef` when the snapshot was removed meanwhile. A reader that is there goes on reading what was.
     public func makeReader() throws(StoreError) -> TensorReader { try makeReader(remembering: nil) }
 
-    /// One that shares what it decodes with others of the same store and thread. Bytes that it gives are valid until the call after the next of
-    /// any of them.
+    /// One that shares what it decodes with others of the same store and thread.
     package func makeReader(remembering recent: RecentBlocks?) throws(StoreError) -> TensorReader {
         try throwingStoreErrors {
             switch origin {
@@ -288,7 +287,7 @@ final class BlockReader {
         if let raw = try transaction.rawBlock(tables, record.blocks[index], count: count) { return raw }
         let lane = try self.lane ?? CodecLane()
         self.lane = lane
-        if let recent { return try transaction.blockBytes(tables, record.blocks[index], count: count, lane, recent: recent) }
+        if let recent { return try transaction.blockBytes(tables, record.blocks[index], count: count, lane, recent: recent, for: self) }
         return try transaction.blockBytes(tables, record.blocks[index], count: count, lane)
     }
 

@@ -15,8 +15,11 @@ package final class RecentBlocks {
     private static let capacity = 16
     private var entries: [ContentID: Entry] = [:]
     private var uses: UInt64 = 0
-    /// What was handed out last, and before.
-    private var handedOut: (last: ContentID?, before: ContentID?)
+    /// What each reader was handed out last.
+    private var handedOut: [ObjectIdentifier: ContentID] = [:]
+
+    /// Blocks that are remembered.
+    var count: Int { entries.count }
 
     package init() {}
 
@@ -32,17 +35,17 @@ package final class RecentBlocks {
         return UnsafeRawBufferPointer(rebasing: entry.bytes[..<count])
     }
 
-    /// The caller reads block `id` until the call after the next.
-    func handOut(_ id: ContentID) {
-        if handedOut.last != id { handedOut = (id, handedOut.last) }
-    }
+    /// The reader reads block `id` until its next call.
+    func handOut(_ id: ContentID, to reader: BlockReader) { handedOut[ObjectIdentifier(reader)] = id }
 
-    /// Decodes block `id` by `decode` and remembers it.
+    /// Decodes block `id`, which is not remembered, by `decode` and remembers it.
     ///
     /// - Parameter keeping: blocks that `decode` needs.
     func add(
         _ id: ContentID, count: Int, keeping: [BaseBlock], _ decode: (UnsafeMutableRawBufferPointer) throws(CodecError) -> Void
     ) throws(CodecError) -> UnsafeRawBufferPointer {
+        // One of another length under the same id: there is none but in a damaged store, and readers may still look at the other.
+        guard entries[id] == nil else { throw CodecError(.malformed, "has two lengths") }
         let room = take(keeping)
         let target = UnsafeMutableRawBufferPointer(rebasing: room[..<count])
         do throws(CodecError) {
@@ -59,7 +62,7 @@ package final class RecentBlocks {
     /// Room for a block: new, or that of the one not used for longest.
     private func take(_ keeping: [BaseBlock]) -> UnsafeMutableRawBufferPointer {
         if entries.count >= RecentBlocks.capacity {
-            let kept = Set(keeping.map { $0.id.withUnsafeBytes { ContentID($0) } } + [handedOut.last, handedOut.before].compactMap { $0 })
+            let kept = Set(keeping.map { $0.id.withUnsafeBytes { ContentID($0) } } + handedOut.values)
             let oldest = entries.filter { !kept.contains($0.key) }.min { $0.value.lastUse < $1.value.lastUse }
             if let oldest {
                 entries[oldest.key] = nil

@@ -34,7 +34,9 @@ struct DiffFormat {
     static func everything(_ delta: CheckpointDelta, _ spectrum: Int?, _ names: RowNames) -> JSONOutput {
         var weights = delta
         weights.compared.removeAll { $0.part != .weights }
-        if weights.compared.isEmpty { weights = delta }
+        weights.identical.removeAll { $0.part != .weights }
+        weights.mismatched.removeAll { ($0.first ?? $0.second)?.part != .weights }
+        if weights.compared.isEmpty, weights.identical.isEmpty, weights.mismatched.isEmpty { weights = delta }
         return DiffFormat(weights, weights.groups(by: .tensor), .tensor, limit: 0, spectrum: spectrum, norms: false, names: names).json
     }
 
@@ -60,9 +62,10 @@ struct DiffFormat {
     private var measures: [Measure] {
         var measures = [
             Measure("CHANGED") { Format.percent($0.changed, of: $0.words) }, Measure("DELTA L2") { Format.significant($0.deltaL2) },
-            Measure("RELATIVE") { Format.significant($0.relativeL2) }, Measure("COSINE") { $0.cosine.map { Format.fixed($0, 6) } ?? "-" },
+            Measure("RELATIVE") { Format.significant($0.relativeL2) }, Measure("COSINE") { $0.cosine.map { Format.fixed($0, 6) }.map { $0 == "-0.000000" ? "0.000000" : $0 } ?? "-" },
             Measure("MAX") { Format.significant($0.maxAbs) }, Measure("FLIPS") { "\($0.signFlips)" },
         ]
+        if delta.compared.contains(where: { $0.nonfinite > 0 }) { measures.append(Measure("NAN, INF") { "\($0.nonfinite)" }) }
         if delta.compared.contains(where: { $0.movement != nil }) {
             measures.append(Measure("ULPS") { $0.movement.map { Format.significant($0.meanUlps) } ?? "-" })
         }
@@ -93,7 +96,10 @@ struct DiffFormat {
             lines.append(table.text(width: Console.width))
         }
         if shown.count < rows.count { lines.append("\(rows.count - shown.count) more \(rows.count - shown.count == 1 ? "row" : "rows") (--limit 0 shows all)") }
-        if grouping == .tensor, shown.count <= DiffFormat.detailed { lines += shown.flatMap { details($0.delta) } }
+        if grouping == .tensor, shown.count <= DiffFormat.detailed {
+            let found = shown.flatMap { details($0.delta) }
+            if !found.isEmpty { lines += found + [""] }
+        }
         let mismatched = limit == 0 ? delta.mismatched[...] : delta.mismatched.prefix(limit)
         for mismatch in mismatched { lines.append(describe(mismatch)) }
         if mismatched.count < delta.mismatched.count {
@@ -108,6 +114,8 @@ struct DiffFormat {
         if !delta.identical.isEmpty { text += ", \(delta.identical.count) identical (not read)" }
         if !delta.mismatched.isEmpty { text += ", \(delta.mismatched.count) without a counterpart" }
         if let nonfinite = total?.nonfinite, nonfinite > 0 { text += "; \(nonfinite) words are NaN or infinite" }
+        let unsettled = delta.compared.count { $0.spectrum?.isSettled == false }
+        if unsettled > 0 { text += "; singular values of \(Format.count(unsettled, "tensor")) are too low: they converge too slowly" }
         return delta.isDifferent ? text : text + "; no difference"
     }
 
@@ -122,6 +130,7 @@ struct DiffFormat {
         var lines: [String] = []
         func line(_ what: String, _ norms: [Double], _ name: (Int) -> String) {
             let top = AxisSummary(norms, top: 6).top.map { "\(name($0.index)) \(Format.significant($0.norm))" }
+            guard !top.isEmpty else { return }
             lines.append("  \(what)  \(DiffPlot.sparkline(AxisSummary.profile(norms, stretches: 32)))  most: \(Console.printable(top.joined(separator: ", ")))")
         }
         if let rows = movement.rows {
@@ -132,7 +141,7 @@ struct DiffFormat {
         if let values = delta.spectrum?.values, !values.isEmpty {
             lines.append("  sigma    \(values.map { Format.significant($0) }.joined(separator: " "))")
         }
-        return lines.isEmpty ? [] : ["", Console.printable(delta.name)] + lines + [""]
+        return lines.isEmpty ? [] : ["", Console.printable(delta.name)] + lines
     }
 
     private func describe(_ mismatch: TensorMismatch) -> String {
@@ -186,7 +195,7 @@ struct DiffFormat {
                 "spectrum",
                 [
                     "values": .array(found.values.map { .double($0) }), "stable_rank": .double(found.stableRank),
-                    "energy": .double(found.energy(found.values.count)),
+                    "energy": .double(found.energy(found.values.count)), "settled": .bool(found.isSettled),
                 ]
             ))
         }
@@ -214,7 +223,8 @@ struct DiffFormat {
 
     private static func measures(_ sums: WeightDelta) -> [(String, JSONOutput)] {
         var members: [(String, JSONOutput)] = [
-            ("changed", .unsigned(sums.changed)), ("words", .unsigned(sums.words)), ("delta_l2", .double(sums.deltaL2)),
+            ("changed", .unsigned(sums.changed)), ("words", .unsigned(sums.words)), ("first_l2", .double(sums.sumFirst.squareRoot())),
+            ("second_l2", .double(sums.sumSecond.squareRoot())), ("delta_l2", .double(sums.deltaL2)),
             ("relative_l2", .double(sums.relativeL2)), ("cosine", sums.cosine.map { .double($0) } ?? .null),
             ("max_abs", .double(sums.maxAbs)), ("sign_flips", .unsigned(sums.signFlips)),
             ("nonfinite", .unsigned(sums.nonfinite)),

@@ -13,6 +13,8 @@ extension DiffPage {
         const share = row => row.words > 0 ? row.changed / row.words : 0;
         // JSON has no infinity: a tensor that was all zero moved infinitely far by its own measure.
         const relative = row => row.relative_l2 === null ? Infinity : row.relative_l2;
+        const finite = x => x === null ? Infinity : x;
+        const largest = values => values.reduce((most, x) => Math.max(most, x), 0);
         const shown = x => x === Infinity ? "∞" : short(x);
 
         // -- facts
@@ -53,7 +55,8 @@ extension DiffPage {
           const paper = channels(color("--paper")), mark = channels(color("--mark")), hot = channels(color("--hot"));
           const size = x => Number.isFinite(x) ? Math.abs(x) : 0;
           const most = cells.reduce((most, row, y) => hasOwnScale(y) ? most : row.reduce((most, x) => Math.max(most, size(x)), most), 0);
-          const resting = most > 0 ? "strongest: " + format(most) + "; point at a cell to read it" : "\u00a0";
+          const infinite = cells.some(row => row.some(x => x === Infinity));
+          const resting = infinite ? "strongest: NaN or infinite; point at a cell to read it" : most > 0 ? "strongest: " + format(most) + "; point at a cell to read it" : "\u00a0";
           read.textContent = resting;
           pen.font = "11px system-ui, sans-serif";
           pen.textBaseline = "middle";
@@ -70,7 +73,7 @@ extension DiffPage {
               pen.fillText(name, 0, top + y * height + height / 2, left - 6);
             }
           });
-          const step = slanted ? Math.max(1, Math.ceil(12 / cell)) : 1;
+          const step = slanted ? Math.max(1, Math.ceil(20 / cell)) : 1;
           columnNames.forEach((name, x) => {
             if (x % step) return;
             pen.save();
@@ -103,7 +106,7 @@ extension DiffPage {
             const row = all[y], cosine = x > 0 ? row.cosines[x - 1] : null;
             return names[y] + ", step " + stops[x].step + " to " + stops[x + 1].step + ": moved " + short(row.lengths[x]) + " (" + short(row.speeds[x])
               + " a step), " + short(row.distances[x]) + " from the first, cosine " + short(cosine) + ", " + percent(row.changed[x] / row.words)
-              + " of words changed" + (row.settled_step === null ? "" : "; settled at step " + row.settled_step)
+              + " of words changed" + (row.nonfinite[x] ? ", " + row.nonfinite[x] + " words NaN or infinite" : "") + (row.settled_step === null ? "" : "; settled at step " + row.settled_step)
               + (row.pace_change ? "; pace x" + short(row.pace_change.factor) + " from step " + row.pace_change.step : "");
           }, y => element("along-rows").checked || (y === 0 && all.length > along.rows.length), measure === "changed" ? percent : short);
         }
@@ -125,16 +128,26 @@ extension DiffPage {
           // Of several tensors in a cell, sums as of one.
           const value = members => {
             if (!members) return null;
+            if (members.some(row => row.nonfinite > 0)) return Infinity;
             const sum = of => members.reduce((whole, row) => whole + of(row), 0);
             if (measure === "changed") return sum(row => row.changed) / Math.max(1, sum(row => row.words));
             if (measure === "ulps") return sum(row => (row.mean_ulps || 0) * row.words) / Math.max(1, sum(row => row.words));
-            if (measure === "turn") return sum(row => row.cosine === null ? 0 : 1 - row.cosine) / members.length;
-            if (members.some(row => relative(row) === Infinity)) return Infinity;
-            const square = sum(row => row.relative_l2 > 0 ? (row.delta_l2 / row.relative_l2) ** 2 : 0);
-            return square > 0 ? Math.sqrt(sum(row => row.delta_l2 ** 2) / square) : 0;
+            if (measure === "turn") {
+              if (members.length === 1) return members[0].cosine === null ? 0 : 1 - members[0].cosine;
+              const product = Math.sqrt(sum(row => row.first_l2 ** 2) * sum(row => row.second_l2 ** 2));
+              return product > 0 ? 1 - sum(row => (row.cosine || 0) * row.first_l2 * row.second_l2) / product : 0;
+            }
+            const moved = sum(row => finite(row.delta_l2) ** 2), size = sum(row => finite(row.first_l2) ** 2);
+            return moved === 0 ? 0 : size > 0 && size < Infinity ? Math.sqrt(moved / size) : Infinity;
           };
-          const number = name => /\d/.test(name) ? Number(name.match(/\d+/)[0]) : -1;
-          const names = [...layers.keys()].sort((a, b) => number(a) - number(b)), columns = [...roles.keys()];
+          const number = name => /\d/.test(name) ? Number(name.match(/\d+/)[0]) : Infinity;
+          // As many columns as can be looked at, those that most tensors have.
+          const columns = [...roles.keys()].sort((a, b) => roles.get(b) - roles.get(a)).slice(0, 200);
+          const order = new Map([...roles.keys()].map((name, index) => [name, index]));
+          columns.sort((a, b) => order.get(a) - order.get(b));
+          const names = [...layers.keys()].filter(name => columns.some(column => layers.get(name).has(column))).sort((a, b) => number(a) < number(b) ? -1 : number(a) > number(b) ? 1 : 0).slice(0, 1000);
+          element("matrices").hidden = names.length === 0;
+          if (names.length === 0) return;
           heatMap(element("layers"), element("layers-read"), names, columns, names.map(name => columns.map(column => value(layers.get(name).get(column)))), (y, x) => {
             const members = layers.get(names[y]).get(columns[x]), row = members[0];
             return (members.length > 1 ? members.length + " tensors, " + names[y] + " " + columns[x] : row.name) + ": " + element("measure").selectedOptions[0].textContent
@@ -147,16 +160,17 @@ extension DiffPage {
           { title: "Tensor", text: row => row.name, key: row => row.name, isText: true },
           { title: "Shape", text: row => row.dtype + "[" + row.shape.join(",") + "]", key: row => row.words, isText: true },
           { title: "Changed", text: row => percent(share(row)), key: share },
-          { title: "Delta L2", text: row => short(row.delta_l2), key: row => row.delta_l2 },
+          { title: "Delta L2", text: row => shown(finite(row.delta_l2)), key: row => finite(row.delta_l2) },
           { title: "Relative", text: row => shown(relative(row)), key: relative },
           { title: "Cosine", text: row => row.cosine === null ? "-" : row.cosine.toFixed(6), key: row => row.cosine === null ? 2 : row.cosine },
-          { title: "Max", text: row => short(row.max_abs), key: row => row.max_abs },
+          { title: "Max", text: row => shown(finite(row.max_abs)), key: row => finite(row.max_abs) },
           { title: "Ulps", text: row => short(row.mean_ulps), key: row => row.mean_ulps || 0 },
           { title: "Flips", text: row => String(row.sign_flips), key: row => row.sign_flips },
         ];
+        if (rows.some(row => row.nonfinite)) columns.push({ title: "NaN, ∞", text: row => String(row.nonfinite), key: row => row.nonfinite });
         if (rows.some(row => row.spectrum)) columns.push(
           { title: "Rank", text: row => row.spectrum ? short(row.spectrum.stable_rank) : "-", key: row => row.spectrum ? row.spectrum.stable_rank : 0 },
-          { title: "Top K", text: row => row.spectrum ? percent(row.spectrum.energy) : "-", key: row => row.spectrum ? row.spectrum.energy : 0 });
+          { title: "Top " + largest(rows.map(row => row.spectrum ? row.spectrum.values.length : 0)), text: row => row.spectrum ? percent(row.spectrum.energy) : "-", key: row => row.spectrum ? row.spectrum.energy : 0 });
         const maximumRows = 500;
         let sorted = { column: 4, descending: true }, selected = null;
         function drawTable() {
@@ -166,7 +180,7 @@ extension DiffPage {
           const found = rows.filter(row => words.every(word => [row.name, row.layer, row.kind, row.dtype, row.part].some(text => text.toLowerCase().includes(word)))).sort(order);
           element("count").textContent = found.length + " of " + rows.length + (found.length > maximumRows ? ", the first " + maximumRows + " shown" : "");
           element("tensors").tBodies[0].replaceChildren(...found.slice(0, maximumRows).map(row => {
-            const line = make("tr", undefined, { tabIndex: 0 });
+            const line = make("tr", undefined, { tabIndex: 0, tensor: row });
             line.setAttribute("aria-selected", row === selected);
             line.append(...columns.map(column => make("td", column.text(row), column.isText ? { className: "text" } : {})));
             line.onclick = () => select(row === selected ? null : row);
@@ -193,7 +207,7 @@ extension DiffPage {
 
         // -- one tensor, or all
         const bars = lines => {
-          const box = make("div", undefined, { className: "bars" }), most = Math.max(...lines.map(line => line.value), 0);
+          const box = make("div", undefined, { className: "bars" }), most = largest(lines.map(line => line.value));
           for (const line of lines) {
             const bar = make("i");
             bar.style.width = most > 0 ? 100 * line.value / most + "%" : "0";
@@ -202,7 +216,7 @@ extension DiffPage {
           return box;
         };
         const strip = (values, name) => {
-          const box = make("div", undefined, { className: "strip" }), most = Math.max(...values, 0);
+          const box = make("div", undefined, { className: "strip" }), most = largest(values);
           values.forEach((value, index) => {
             const bar = make("i", undefined, { title: name(index) + ": " + short(value) });
             bar.style.height = most > 0 ? Math.max(1, 100 * value / most) + "%" : "1px";
@@ -215,14 +229,14 @@ extension DiffPage {
           const body = element("detail-body"), of = row || total;
           element("detail-name").textContent = row ? row.name : "All tensors";
           body.replaceChildren();
-          if (!of) return;
-          if (of.ulp_histogram) {
+          if (of && of.nonfinite) body.append(make("p", of.nonfinite + " words are NaN or infinite in one of the two: they are in no sum", { className: "list" }));
+          if (of && of.ulp_histogram) {
             const pairs = of.ulp_histogram.reduce((sum, count) => sum + count, 0);
             body.append(make("h3", "Words by distance in ulps"), bars(of.ulp_histogram.map((count, index) => ({
               name: index < 2 ? String(index) : index > 40 ? "2^" + (index - 1) : 2 ** (index - 1) + " to " + (2 ** index - 1), value: count, text: pairs ? percent(count / pairs) : "-",
             }))));
           }
-          for (const [name, axis] of [["rows", of.rows], ["columns", of.columns]]) {
+          for (const [name, axis] of of ? [["rows", of.rows], ["columns", of.columns]] : []) {
             if (!axis || !axis.profile.length) continue;
             const bounds = index => Math.floor(index * axis.count / axis.profile.length);
             const place = index => bounds(index + 1) - bounds(index) > 1 ? name + " " + bounds(index) + " to " + (bounds(index + 1) - 1) : name.slice(0, -1) + " " + bounds(index);
@@ -230,16 +244,17 @@ extension DiffPage {
             const top = axis.top.map(one => one.index + (one.token === undefined ? "" : " “" + one.token + "”") + " " + short(one.norm));
             body.append(make("p", top.length ? "most: " + top.join(", ") : "none moved", { className: "list" }));
           }
-          if (of.heads) body.append(make("h3", "Movement by attention head"), strip(of.heads, index => "head " + index));
-          if (of.spectrum) {
+          if (of && of.heads) body.append(make("h3", "Movement by attention head"), strip(of.heads, index => "head " + index));
+          if (of && of.spectrum) {
             body.append(make("h3", "Leading singular values"), strip(of.spectrum.values, index => "value " + (index + 1)));
             body.append(make("p", "stable rank " + short(of.spectrum.stable_rank) + "; these " + of.spectrum.values.length + " hold " + percent(of.spectrum.energy) + " of the squares", { className: "list" }));
           }
           if (row) body.append(make("p", row.file + ", " + row.part + ", " + row.layer + ", " + row.kind, { className: "list" }));
           if (!row && data.diff.mismatched.length) {
             body.append(make("h3", "Without a counterpart"), ...data.diff.mismatched.slice(0, 100).map(one => make("p", one.reason + " " + one.name, { className: "list" })));
+            if (data.diff.mismatched.length > 100) body.append(make("p", (data.diff.mismatched.length - 100) + " more", { className: "list" }));
           }
-          for (const line of element("tensors").tBodies[0].rows) line.setAttribute("aria-selected", row !== null && line.cells[0].textContent === row.name);
+          for (const line of element("tensors").tBodies[0].rows) line.setAttribute("aria-selected", line.tensor === row);
         }
 
         function draw() { drawAlong(); drawLayers(); }

@@ -1,5 +1,13 @@
 import CheckpointStore
 
+#if canImport(Glibc)
+import Glibc
+#elseif canImport(Musl)
+import Musl
+#else
+import Darwin
+#endif
+
 /// A diff as a page to look at, which needs nothing but itself: its figures are those of `--json`, drawn by the script in it.
 struct DiffPage {
     let title: String
@@ -8,6 +16,28 @@ struct DiffPage {
     /// The way of a run by layer; nil when two checkpoints were compared.
     var trajectory: JSONOutput?
 
+    /// Refuses a place where no page can be written, before all is reckoned: what is there is replaced if it is a regular file, and is none of the
+    /// checkpoints compared.
+    ///
+    /// - Throws: `.badInput`.
+    static func check(_ path: String, besides checkpoints: [String]) throws(StoreError) {
+        guard path != "-", !path.isEmpty else { throw StoreError(.badInput, "--html: a file is needed", hint: "--html diff.html") }
+        var status = stat()
+        if stat(path, &status) == 0 {
+            guard status.st_mode & S_IFMT == S_IFREG else { throw StoreError(.badInput, "\(path): not a regular file, so no page is written there") }
+            for checkpoint in checkpoints {
+                var other = stat()
+                if stat(checkpoint, &other) == 0, other.st_dev == status.st_dev, other.st_ino == status.st_ino {
+                    throw StoreError(.badInput, "\(path): this is a checkpoint that is compared", hint: "name another file with --html")
+                }
+            }
+        }
+        let directory = path.lastIndex(of: "/").map { String(path[..<$0]) + "/" } ?? "."
+        guard access(directory, W_OK) == 0 else {
+            throw StoreError(.failed, "\(path): no page can be written there", hint: "\(directory) is missing, or may not be written to")
+        }
+    }
+
     /// - Throws: `StoreError` naming the file.
     func write(to path: String) throws(StoreError) {
         try DurableFile.write(Array(html.utf8), to: path)
@@ -15,8 +45,10 @@ struct DiffPage {
 
     var html: String {
         let data: JSONOutput = ["title": .string(title), "diff": DiffPage.rounded(comparison), "along": DiffPage.rounded(trajectory ?? .null)]
-        // In a script no "<" may stand that could be taken for the end of it.
-        let text = data.text.split(separator: "<", omittingEmptySubsequences: false).joined(separator: "\\u003c")
+        // In a script no "<" may stand that could be taken for the end of it: none of the text's scalars, whatever they make characters with.
+        let text = data.text.unicodeScalars.reduce(into: "") { text, scalar in
+            if scalar == "<" { text += "\\u003c" } else { text.unicodeScalars.append(scalar) }
+        }
         return """
             <!DOCTYPE html>
             <html lang="en">
@@ -34,6 +66,7 @@ struct DiffPage {
             <h1>\(title.escapedForHTML)</h1>
             <noscript>This page draws its figures with a script of its own, which is switched off here.</noscript>
             <dl id="facts"></dl>
+            <p class="list">Of the weights: an optimizer's state is not here. Identical tensors are in no figure.</p>
             <section id="along" hidden>
             <h2>Layer by step</h2>
             <p class="controls"><label>Show <select id="along-measure">
@@ -43,7 +76,7 @@ struct DiffPage {
             <div class="map"><canvas id="along-map" role="img" aria-label="How far each layer moved from snapshot to snapshot"></canvas></div>
             <p class="read" id="along-read">&#160;</p>
             </section>
-            <section>
+            <section id="matrices">
             <h2>Layer by matrix</h2>
             <p class="controls"><label>Show <select id="measure">
             <option value="relative">relative L2</option><option value="changed">share of words changed</option>
@@ -78,7 +111,8 @@ struct DiffPage {
         switch value {
         case .double(let number): return .double(Double(Format.significant(number, digits: 6)) ?? number)
         case .array(let values): return .array(values.map(rounded))
-        case .object(let members): return .object(members.map { ($0.0, rounded($0.1)) })
+        // What a cosine lacks to 1 is shown too.
+        case .object(let members): return .object(members.map { ($0.0, $0.0 == "cosine" ? $0.1 : rounded($0.1)) })
         default: return value
         }
     }

@@ -28,7 +28,7 @@ struct DiffPlot {
             let pairs = total.ulpCounts.reduce(0, +)
             let lines = (0...total.lastClass).map { index -> (String, Double, String) in
                 let range = Movement.distances(index)
-                let name = range.count == 1 ? "\(range.lowerBound)" : "\(range.lowerBound) to \(range.upperBound)"
+                let name = index < 2 ? "\(index)" : index > 20 ? "from 2^\(index - 1)" : "\(range.lowerBound) to \(range.upperBound)"
                 return (name, Double(total.ulpCounts[index]), Format.percent(total.ulpCounts[index], of: pairs))
             }
             parts.append("words by distance in ulps\n" + DiffPlot.bars(lines, width: Console.width))

@@ -4,27 +4,32 @@ import LanguageModel
 import TensorFormats
 
 /// What the rows and columns of a model's matrices stand for: tokens and attention heads.
-struct RowNames {
-    private let tokenizer: Tokenizer?
-    private let heads: Int?
-    private let keyHeads: Int?
+final class RowNames {
+    private let checkpoints: [CheckpointContents]
+    /// Read when a name is asked for: a large tokenizer takes longer to read than a diff.
+    private lazy var tokenizer = read("tokenizer.json") { try? Tokenizer(json: $0, path: "tokenizer.json") }
+    private lazy var config = read("config.json") { try? JSONValue.parse($0, path: "config.json") }
+
+    /// Heads that are told apart.
+    private static let maximumHeads = 1024
 
     /// Told by the tokenizer and the configuration of the first of `checkpoints` that has them. What cannot be read is not named.
-    init(_ checkpoints: CheckpointContents...) {
-        tokenizer = checkpoints.lazy.compactMap { contents in
-            (try? contents.sidecars.contents("tokenizer.json")).flatMap { $0 }.flatMap { try? Tokenizer(json: $0, path: "tokenizer.json") }
-        }.first
-        let config = checkpoints.lazy.compactMap { contents in
-            (try? contents.sidecars.contents("config.json")).flatMap { $0 }.flatMap { try? JSONValue.parse($0, path: "config.json") }
-        }.first
-        func count(_ key: String) -> Int? { (config?[key] ?? config?["text_config"]?[key])?.unsigned.flatMap { Int(exactly: $0) } }
-        heads = count("num_attention_heads") ?? count("n_head")
-        keyHeads = count("num_key_value_heads") ?? heads
+    init(_ checkpoints: CheckpointContents...) { self.checkpoints = checkpoints }
+
+    private func read<Value>(_ file: String, _ parse: ([UInt8]) -> Value?) -> Value? {
+        for contents in checkpoints {
+            if let bytes = try? contents.sidecars.contents(file), let value = parse(bytes) { return value }
+        }
+        return nil
+    }
+
+    private func count(_ keys: String...) -> Int? {
+        keys.lazy.compactMap { self.config?[$0] ?? self.config?["text_config"]?[$0] }.first?.unsigned.flatMap { Int(exactly: $0) }
     }
 
     /// The text of token `row`, where the rows of this tensor are tokens.
     func token(_ row: Int, of delta: WeightDelta) -> String? {
-        guard let tokenizer, delta.shape.count == 2, ["embedding", "head"].contains(TensorGroup.kind(delta.name)), let id = Int32(exactly: row) else {
+        guard delta.shape.count == 2, ["embedding", "head"].contains(TensorGroup.kind(delta.name)), let id = Int32(exactly: row), let tokenizer else {
             return nil
         }
         let bytes = tokenizer.piece(id)
@@ -35,17 +40,18 @@ struct RowNames {
     func headNorms(_ delta: WeightDelta) -> [Double]? {
         let components = delta.name.split(separator: ".")
         func has(_ name: String) -> Bool { components.contains { $0 == name } }
+        guard let movement = delta.movement, delta.shape.count == 2 else { return nil }
         let (norms, count) =
             if has("q_proj") {
-                (delta.movement?.rows, heads)
+                (movement.rows, count("num_attention_heads", "n_head"))
             } else if has("k_proj") || has("v_proj") {
-                (delta.movement?.rows, keyHeads)
+                (movement.rows, count("num_key_value_heads", "num_attention_heads", "n_head"))
             } else if has("o_proj") {
-                (delta.movement?.columns, heads)
+                (movement.columns, count("num_attention_heads", "n_head"))
             } else {
                 (nil as [Double]?, nil as Int?)
             }
-        guard let norms, let count, count > 1, norms.count % count == 0, delta.shape.count == 2 else { return nil }
+        guard let norms, let count, (2...RowNames.maximumHeads).contains(count), norms.count % count == 0 else { return nil }
         let size = norms.count / count
         return (0..<count).map { head in norms[(head * size)..<((head + 1) * size)].reduce(0) { $0 + $1 * $1 }.squareRoot() }
     }

@@ -32,6 +32,10 @@ struct TrajectoryFormat {
         if !trajectory.leftOut.isEmpty {
             summary += "; left out: \(Format.count(trajectory.leftOut.count, "tensor")) that not all have alike, or not in floating point"
         }
+        let nonfinite = trajectory.total.map { $0.intervals.map(\.nonfinite) } ?? []
+        if let first = nonfinite.firstIndex(where: { $0 > 0 }) {
+            summary += "; \(nonfinite[first]) words are NaN or infinite around step \(stops[first + 1].step) (they count as not moved)"
+        }
         return (lines + [summary]).joined(separator: "\n")
     }
 
@@ -74,7 +78,7 @@ struct TrajectoryFormat {
             "lengths": .array(track.intervals.map { .double($0.length) }), "speeds": .array(trajectory.speeds(track).map { .double($0) }),
             "distances": .array(track.intervals.map { .double($0.distance) }),
             "cosines": .array(track.cosines.map { $0.map { .double($0) } ?? .null }),
-            "changed": .array(track.intervals.map { .unsigned($0.changed) }),
+            "changed": .array(track.intervals.map { .unsigned($0.changed) }), "nonfinite": .array(track.intervals.map { .unsigned($0.nonfinite) }),
             "settled_step": trajectory.settled(track).map { .unsigned(trajectory.stops[$0].step) } ?? .null,
             "pace_change": pace.map { ["step": .unsigned(trajectory.stops[$0.stop].step), "factor": .double($0.factor)] } ?? .null,
         ]

@@ -138,6 +138,98 @@ import Testing
         }
     }
 
+    /// A history that begins with blocks kept raw, whose updates go on and on the same way, so that each is packed against two: none of its
+    /// blocks is decoded twice, and few are remembered.
+    @Test func historiesOnRawBlocks() throws {
+        let directory = try TemporaryDirectory()
+        try Store.create(at: directory.path + "/store")
+        let store = try Store.open(directory.path + "/store")
+        var options = IngestOptions()
+        options.run = "r"
+        options.makesImage = false
+        var generator = SeededGenerator(test: "historiesOnRawBlocks")
+        let drift = (0..<(300 * 1024)).map { _ in Int32(generator.below(400)) }
+        var words = drift.map { _ in Int32(truncatingIfNeeded: Int64(bitPattern: generator.next())) }
+        for step in 0..<5 {
+            options.step = UInt64(step)
+            options.packing = step == 0 ? .raw : .delta
+            let bytes = words.withUnsafeBytes { Array($0) }
+            try store.ingest(try directory.write("\(step)/model.safetensors", [Written(name: "w", dtype: .i32, shape: [300, 1024], bytes: bytes)]), options: options)
+            for index in words.indices { words[index] &+= drift[index] }
+        }
+        for (a, b) in [(0, 1), (1, 2), (2, 3), (1, 4), (4, 0)] {
+            let recent = RecentBlocks()
+            let (first, second) = (try store.contents("r@\(a)"), try store.contents("r@\(b)"))
+            let (left, right) = (try first.makeReader(remembering: recent), try second.makeReader(remembering: recent))
+            for range in first.tensors[0].blockRanges {
+                try left.withBytes(of: first.tensors[0], range) { left in
+                    try right.withBytes(of: second.tensors[0], range) { right in
+                        for index in stride(from: 0, to: range.count, by: 4096) {
+                            let word = Int(range.lowerBound) / 4 + index / 4
+                            let moved = right.loadUnaligned(fromByteOffset: index, as: Int32.self) &- left.loadUnaligned(fromByteOffset: index, as: Int32.self)
+                            #expect(moved == drift[word] &* Int32(b - a))
+                        }
+                    }
+                }
+                #expect(recent.count <= 16)
+            }
+            let wanted = try CheckpointDiff.compare(CheckpointContents(path: directory.path + "/\(a)"), CheckpointContents(path: directory.path + "/\(b)"))
+            #expect(try CheckpointDiff.compare(first, second).sums == wanted.sums)
+        }
+    }
+
+    /// Rows that are cut between blocks, or many to a block, or hardly any: norms by row and column against plain sums.
+    @Test(arguments: [[3, 70_001], [2, 150_000], [5000, 3], [70_000, 2], [40, 50, 60], [1, 300_000]] as [[UInt64]], [DType.f32, .bf16, .f8E5M2])
+    func normsAcrossBlocks(shape: [UInt64], dtype: DType) throws {
+        var generator = SeededGenerator(test: "normsAcrossBlocks \(shape) \(dtype)")
+        let width = dtype.bits / 8, count = Int(DType.elementCount(shape: shape)!)
+        var sides = [generator.bytes(count * width), generator.bytes(count * width)]
+        for side in 0...1 {
+            for index in stride(from: width - 1, to: count * width, by: width) { sides[side][index] = sides[side][index] & 0x80 | 0x30 }
+        }
+        func value(_ side: Int, _ word: Int) -> Double {
+            sides[side].withUnsafeBytes { bytes in
+                switch dtype {
+                case .f32: Double(bytes.loadUnaligned(fromByteOffset: 4 * word, as: Float.self))
+                case .bf16: Double(Float(bitPattern: UInt32(bytes.loadUnaligned(fromByteOffset: 2 * word, as: UInt16.self)) << 16))
+                default: ElementValue.value(UInt64(bytes[word]), dtype)
+                }
+            }
+        }
+        let columns = Int(shape.last!)
+        var (rowSums, columnSums) = ([Double](repeating: 0, count: count / columns), [Double](repeating: 0, count: columns))
+        for word in 0..<count {
+            let d = value(1, word) - value(0, word)
+            rowSums[word / columns] += d * d
+            columnSums[word % columns] += d * d
+        }
+        let directory = try TemporaryDirectory()
+        let paths = try (0...1).map { try directory.write("\($0)/model.safetensors", [Written(name: "w", dtype: dtype, shape: shape, bytes: sides[$0])]) }
+        let movement = try #require(
+            try CheckpointDiff.compare(CheckpointContents(path: paths[0]), CheckpointContents(path: paths[1]), detail: .full).compared[0].movement)
+        func agree(_ found: [Double]?, _ wanted: [Double]) -> Bool {
+            found?.count == wanted.count && zip(found!, wanted).allSatisfy { abs($0 - $1.squareRoot()) <= 1e-9 * $1.squareRoot() }
+        }
+        #expect(agree(movement.rows, rowSums) && agree(movement.columns, columnSums), "seed \(generator.seed)")
+    }
+
+    /// Tensors of one name in two files are two.
+    @Test func sameNamesInTwoFiles() throws {
+        let directory = try TemporaryDirectory()
+        func tensor(_ byte: UInt8) -> Written { Written(name: "w", dtype: .f32, shape: [2, 2], bytes: [UInt8](repeating: byte, count: 16)) }
+        for (side, bytes) in [("a", [1, 2]), ("b", [1, 3])] as [(String, [UInt8])] {
+            try directory.write("\(side)/model-00001-of-00002.safetensors", [tensor(bytes[0])])
+            try directory.write("\(side)/model-00002-of-00002.safetensors", [tensor(bytes[1])])
+        }
+        let sides = try ["a", "b"].map { try CheckpointContents(path: directory.path + "/" + $0) }
+        var delta = try CheckpointDiff.compare(sides[0], sides[1], detail: .full)
+        try delta.addSpectra(sides[0], sides[1], count: 2)
+        let groups = delta.groups(by: .tensor)
+        #expect(groups.count == 2 && groups.map(\.delta.changed).sorted() == [0, 4])
+        #expect(groups.filter { $0.delta.spectrum != nil }.map(\.delta.changed) == [4])
+        #expect(delta.groups(by: .kind).first?.delta.spectrum == nil)
+    }
+
     /// Shards moved between files are still one model.
     @Test func shardsAreOneModel() throws {
         let directory = try TemporaryDirectory()

@@ -99,7 +99,7 @@ import Testing
             signFlips: number, nonfinite: number * 3, sumFirst: size * 4, sumSecond: size * 5, sumProduct: size * 1.5, sumDelta: size * 6, maxAbs: size)
     }
 
-    /// Groups are sums of their tensors, in the order in which they first come up; nothing is lost or counted twice.
+    /// Groups are sums of their tensors, layers in the order of their numbers, kinds as they first come up; nothing is lost or counted twice.
     @Test func groupsAddUp() {
         let names = ["model.layers.1.mlp.up_proj.weight", "model.norm.weight", "model.layers.0.self_attn.q_proj.weight",
             "model.layers.1.self_attn.q_proj.weight", "model.layers.0.mlp.up_proj.weight"]
@@ -107,10 +107,10 @@ import Testing
         let whole = CheckpointDelta(compared: deltas, identical: [], mismatched: [])
 
         let layers = whole.groups(by: .layer)
-        #expect(layers.map(\.name) == ["layer 1", "outside layers", "layer 0"])
-        #expect(layers.map(\.tensors) == [2, 1, 2])
-        #expect(layers.map(\.delta.words) == [500, 200, 800])
-        #expect(layers.map(\.delta.maxAbs) == [4, 2, 5])
+        #expect(layers.map(\.name) == ["layer 0", "layer 1", "outside layers"])
+        #expect(layers.map(\.tensors) == [2, 2, 1])
+        #expect(layers.map(\.delta.words) == [800, 500, 200])
+        #expect(layers.map(\.delta.maxAbs) == [5, 4, 2])
         let kinds = whole.groups(by: .kind)
         #expect(kinds.map(\.name) == ["mlp", "norm", "attention"])
         #expect(kinds.map(\.delta.sumDelta) == [36, 12, 42])

@@ -28,6 +28,24 @@ import Testing
             }
         }
 
+        func difference(_ kernels: ck_movement_kernels) -> ck_difference_fn {
+            switch self {
+            case .bf16: kernels.difference_bf16
+            case .f16: kernels.difference_f16
+            case .f32: kernels.difference_f32
+            case .f64: kernels.difference_f64
+            }
+        }
+
+        func trace(_ kernels: ck_movement_kernels) -> ck_trace_fn {
+            switch self {
+            case .bf16: kernels.trace_bf16
+            case .f16: kernels.trace_f16
+            case .f32: kernels.trace_f32
+            case .f64: kernels.trace_f64
+            }
+        }
+
         func value(_ word: UInt64) -> Double {
             switch self {
             case .bf16: return Double(Float(bitPattern: UInt32(word) << 16))
@@ -151,11 +169,28 @@ import Testing
                     #expect(withUnsafeBytes(of: found.ulp_counts) { Array($0.bindMemory(to: UInt64.self)) } == wanted.counts, name)
                     #expect(zip(rows, wanted.rows).allSatisfy(isClose), name)
                     #expect(zip(columns, wanted.columns).allSatisfy(isClose), name)
+                    // Differences, and the way over four versions, of which three are these: the same sums.
+                    let differences = [Float](unsafeUninitializedCapacity: max(1, count)) { target, initialized in
+                        kind.difference(kernels)(left.bytes.baseAddress, right.bytes.baseAddress, count, 0.5, target.baseAddress)
+                        initialized = count
+                    }
+                    #expect(
+                        zip(differences, zip(first, second)).allSatisfy { found, words in
+                            let (x, y) = words
+                            let isFinite = x & kind.exponent != kind.exponent && y & kind.exponent != kind.exponent
+                            return found == (isFinite ? Float((kind.value(y) - kind.value(x)) * 0.5) : 0)
+                        }, name)
+                    var trace = ck_trace()
+                    kind.trace(kernels)(left.bytes.baseAddress, right.bytes.baseAddress, left.bytes.baseAddress, right.bytes.baseAddress, count, &trace)
+                    #expect(trace.changed == found.sums.changed && trace.nonfinite == found.sums.nonfinite, name)
+                    #expect(isClose(trace.sum_dd, found.sums.sum_dd) && isClose(trace.sum_de, -found.sums.sum_dd) && isClose(trace.sum_ff, found.sums.sum_dd), name)
                     // Without columns: the same but for them.
                     var again = ck_movement()
                     var whole = [0.0]
                     kind.function(kernels)(left.bytes.baseAddress, right.bytes.baseAddress, count, Int.max, 0, &again, &whole, nil)
                     #expect(again.sums.changed == found.sums.changed && isClose(whole[0], found.sums.sum_dd) && isClose(again.ulps, found.ulps), name)
+                    #expect(again.sums.sign_flips == found.sums.sign_flips && again.sums.max_abs == found.sums.max_abs, name)
+                    #expect(withUnsafeBytes(of: again.ulp_counts) { Array($0.bindMemory(to: UInt64.self)) } == wanted.counts, name)
                 }
             }
         }

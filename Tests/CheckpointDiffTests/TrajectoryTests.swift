@@ -107,6 +107,55 @@ import Testing
         }
     }
 
+    /// A word that is not finite for a while is out of the updates that touch it then, and of nothing else.
+    @Test(arguments: [DType.bf16, .f32, .f64, .f16, .f8E5M2])
+    func wordsThatAreNotFiniteForAWhile(dtype: DType) throws {
+        let width = dtype.bits / 8
+        func bytes(_ value: Int?) -> [UInt8] {
+            // 1, 2, 4, or a NaN: exponents one apart.
+            let (one, nan): (UInt64, UInt64) =
+                switch dtype {
+                case .bf16: (0x3F80, 0x7FC0)
+                case .f16: (0x3C00, 0x7E00)
+                case .f32: (0x3F80_0000, 0x7FC0_0000)
+                case .f64: (0x3FF0_0000_0000_0000, 0x7FF8_0000_0000_0000)
+                default: (0x3C, 0x7F)
+                }
+            let mantissa: UInt64 = dtype == .bf16 ? 7 : dtype == .f16 ? 10 : dtype == .f32 ? 23 : dtype == .f64 ? 52 : 2
+            let word = value.map { one + UInt64($0) << mantissa } ?? nan
+            return (0..<width).map { UInt8(truncatingIfNeeded: word >> UInt64(8 * $0)) }
+        }
+        // Of 40 words one is a NaN at the third stop.
+        let powers: [[Int?]] = (0..<5).map { stop in (0..<40).map { word in word == 17 && stop == 2 ? nil : stop % 3 } }
+        let directory = try TemporaryDirectory()
+        try Store.create(at: directory.path + "/store")
+        let store = try Store.open(directory.path + "/store")
+        var options = IngestOptions()
+        options.run = "r"
+        for (step, stop) in powers.enumerated() {
+            options.step = UInt64(step)
+            let tensor = Written(name: "w", dtype: dtype, shape: [40], bytes: stop.flatMap { bytes($0) })
+            try store.ingest(try directory.write("\(step)/model.safetensors", [tensor]), options: options)
+        }
+        let found = try Trajectory(of: "r", snapshots: (0..<5).map { .init(ref: "r@\($0)", step: UInt64($0)) }, in: store).tracks[0]
+        func value(_ stop: Int, _ word: Int) -> Double? { powers[stop][word].map { pow(2, Double($0)) } }
+        for (index, interval) in found.intervals.enumerated() {
+            var (dd, de, ff, nonfinite) = (0.0, 0.0, 0.0, UInt64(0))
+            for word in 0..<40 {
+                let (last, now) = (value(index, word), value(index + 1, word))
+                if let last, let now {
+                    dd += (now - last) * (now - last)
+                    if index > 0, let before = value(index - 1, word) { de += (now - last) * (last - before) }
+                } else {
+                    nonfinite += 1
+                }
+                if let first = value(0, word), let now { ff += (now - first) * (now - first) }
+            }
+            #expect(interval.sumDelta == dd && interval.sumAlong == de && interval.sumFromFirst == ff && interval.nonfinite == nonfinite, "\(index): \(interval)")
+        }
+        #expect(found.intervals.map(\.nonfinite) == [0, 1, 1, 0])
+    }
+
     private func trajectory(_ lengths: [Double], steps: [UInt64]? = nil) -> (Trajectory, Track) {
         let track = Track(
             name: "w", tensors: 1, words: 1,

@@ -24,7 +24,7 @@ import Testing
         let playground = try OutputPlayground()
         let json = try playground.json(["diff", "m@1", "m@2", "--spectrum", "4", "--norms", "--limit", "0"])
         let documented = [
-            "name", "file", "part", "layer", "kind", "dtype", "shape", "changed", "words", "delta_l2", "relative_l2", "cosine", "max_abs", "sign_flips",
+            "name", "file", "part", "layer", "kind", "dtype", "shape", "changed", "words", "first_l2", "second_l2", "delta_l2", "relative_l2", "cosine", "max_abs", "sign_flips",
             "nonfinite", "mean_ulps", "ulp_histogram",
         ]
         for row in try rows(json) {
@@ -72,12 +72,18 @@ import Testing
         for arguments in [
             [], ["m@1"], ["m@1", "m@2", "--spectrum", "0"], ["m@1", "m@2", "--spectrum", "65"], ["m@1", "m@2", "--norms"], ["m@1", "--along", "m"],
             ["--along", "m", "--full"], ["--along", "m", "--spectrum", "2"], ["m@1", "m@2", "--probe", "p", "--html", "x.html"],
-            ["--along", "m", "--probe", "p"],
+            ["--along", "m", "--probe", "p"], ["m@1", "m@2", "--spectrum", "2", "--by", "layer"], ["m@1", "m@2", "--norms", "--json", "--by", "kind"],
         ] { try playground.expectFailure(64, ["diff"] + arguments) }
         try playground.expectFailure(66, ["diff", "m@1", "m@2", "--only", "nothing*"], saying: "nothing*")
         try playground.expectFailure(66, ["diff", "--along", "m", "--only", "nothing*"], saying: "nothing*")
         try playground.expectFailure(66, ["diff", "--along", "nowhere"], saying: "nowhere")
         try playground.expectFailure(65, ["diff", "--along", "other"], saying: "two snapshots at least")
+        // A page is written over no checkpoint that is compared, over nothing but a regular file, and not to stdout.
+        let checkpoint = playground.directory.path + "/m/checkpoint-1/model.safetensors"
+        try playground.expectFailure(65, ["diff", checkpoint, "m@2", "--html", checkpoint], saying: "compared")
+        try playground.expectFailure(65, ["diff", "m@1", "m@2", "--html", "/dev/null"], saying: "not a regular file")
+        try playground.expectFailure(65, ["diff", "m@1", "m@2", "--html", playground.directory.path], saying: "not a regular file")
+        try playground.expectFailure(65, ["diff", "m@1", "m@2", "--html", "-"])
         // A page that cannot be written is said so.
         let page = try Command.run(["diff", "m@1", "m@2", "--html", playground.directory.path + "/none/x.html", "--store", playground.store])
         #expect(page.status == 1 && page.errorLines.last?.contains("none") == true, "\(page)")

@@ -23,9 +23,10 @@ typedef void ck_move_fn(
     const void *a, const void *b, size_t words, size_t row_words, size_t first_column, ck_movement *out, double *rows, double *columns);
 
 /* Sums over words of four versions of one run of words, the first, the one before the last, the last and the one now: of d = now - last,
-   e = last - before, and f = now - first. Where any of the four is not finite, the word is in no sum. */
+   e = last - before, and f = now - first. A sum leaves out words that are not finite in one of the versions that it is about. */
 typedef struct ck_trace {
-    uint64_t changed; /* words of which now and last differ in bits */
+    uint64_t changed;   /* words of which now and last differ in bits */
+    uint64_t nonfinite; /* of which now or last is not finite */
     double sum_dd, sum_de, sum_ff;
 } ck_trace;
 

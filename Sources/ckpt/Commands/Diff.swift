@@ -29,7 +29,9 @@ enum DiffSort: String, ExpressibleByArgument, CaseIterable {
 
     /// Whether `a` comes before `b`: the greatest difference first.
     func precedes(_ a: WeightDelta, _ b: WeightDelta) -> Bool {
-        switch self {
+        // What became NaN did not move less than all else.
+        if self != .name, (a.nonfinite > 0) != (b.nonfinite > 0) { return a.nonfinite > 0 }
+        return switch self {
         case .name: false
         case .relative: a.relativeL2 > b.relativeL2
         case .delta: a.deltaL2 > b.deltaL2
@@ -54,12 +56,15 @@ struct Diff: ParsableCommand {
             A and B are snapshots, or paths of checkpoints outside the store. Tensors that the store knows to be equal are
             skipped without reading. CHANGED is the share of words whose bits differ; DELTA L2 the norm of B - A; RELATIVE
             that norm over the norm of A; FLIPS words whose sign changed. Sums leave out pairs with a NaN or infinity, which
-            are counted.
+            are counted and come first. Rows of layers and kinds, and the last row, are of the tensors that were compared: identical ones are in none.
 
             --full also measures ULPS, the mean distance in units in the last place: how many representable numbers lie between a word of A and
             that of B; and which rows and columns moved (of a linear layer, outputs and inputs; of an embedding, tokens). They are shown for
-            up to three tensors: choose with --only. --spectrum K finds the K leading singular values of B - A for each matrix: RANK
-            is the stable rank, the sum of all squared over the largest squared; TOP K the share of the squares that the K have.
+            up to three tensors: choose with --only. --spectrum K finds the K leading singular values of B - A, right to 1 %, for each matrix of
+            floating-point numbers: RANK is the stable rank, the sum of all squared over the largest squared; TOP K the share of the squares
+            that the K have.
+
+            --html writes the weights as a page, without an optimizer's state.
 
             --along RUN follows the weights of a run through all its snapshots. PATH is the sum of the steps' lengths, DISTANCE that from the first
             to the last, COSINE the mean one between an update and the one before; SETTLED the step behind which less than a twentieth of the
@@ -111,6 +116,7 @@ struct Diff: ParsableCommand {
             throw ValidationError("two checkpoints are compared: ckpt diff A B, or --along RUN")
         }
         if norms, !options.json { throw ValidationError("--norms needs --json") }
+        if norms || spectrum != nil, by ?? .tensor != .tensor { throw ValidationError("--spectrum and --norms are of single tensors: they do not go with --by") }
         if outputs.probe != nil, by != nil || sort != nil || exitCode || only != nil || full || spectrum != nil || norms || plot || html != nil {
             throw ValidationError(
                 "--probe compares outputs, not weights: --by, --sort, --only, --full, --spectrum, --plot, --html and --exit-code do not go with it")
@@ -118,6 +124,7 @@ struct Diff: ParsableCommand {
     }
 
     func run() throws {
+        if let html { try DiffPage.check(html, besides: [first, second].compactMap { $0 }) }
         if let along {
             try compareAlong(along)
         } else if let probe = outputs.probe {
@@ -145,15 +152,14 @@ struct Diff: ParsableCommand {
         if let only, first.tensors.isEmpty, second.tensors.isEmpty {
             throw StoreError(.noSuchRef, "no tensor matches \"\(only)\"", hint: "ckpt show \(firstName) lists them")
         }
-        let detail: DiffDetail = full || options.json || html != nil || plot ? .full : .basic
+        let detail: DiffDetail = full || options.json || html != nil || plot || sort == .ulps ? .full : .basic
         let delta = try Diff.compare(first, second, detail, spectrum)
         let by = by ?? .tensor
         let rows = Diff.sorted(delta.groups(by: by.grouping), by, sort ?? .relative)
-        let format = DiffFormat(
-            delta, rows, by.grouping, limit: limit ?? 20, spectrum: spectrum, norms: norms, names: RowNames(second, first))
+        let names = RowNames(second, first)
+        let format = DiffFormat(delta, rows, by.grouping, limit: limit ?? 20, spectrum: spectrum, norms: norms, names: names)
         if let html {
-            let page = DiffPage(title: "\(firstName) → \(secondName)", comparison: DiffFormat.everything(delta, spectrum, RowNames(second, first)))
-            try page.write(to: html)
+            try DiffPage(title: "\(firstName) → \(secondName)", comparison: DiffFormat.everything(delta, spectrum, names)).write(to: html)
         }
         Console.print(options.json ? format.json.text : plot ? format.text + "\n\n" + DiffPlot(delta, rows).text : format.text)
         if exitCode, delta.isDifferent { throw ExitCode(ExitStatus.found.rawValue) }
@@ -184,13 +190,19 @@ struct Diff: ParsableCommand {
             Console.progress { meter.line("diff", progress.doneBytes, progress.totalBytes) }
         }
         Console.endProgress()
-        if let only, trajectory.tracks.isEmpty {
-            throw StoreError(.noSuchRef, "no tensor of floating-point weights that all snapshots have matches \"\(only)\"")
+        guard !trajectory.tracks.isEmpty else {
+            let matching = only.map { " matches \"\($0)\"" } ?? ""
+            throw StoreError(
+                .noSuchRef, "\(run): no tensor of weights in floating point that all \(stops.count) snapshots have in one shape and type\(matching)",
+                hint: "ckpt diff \(stops[0].ref) \(stops[stops.count - 1].ref) says how they differ")
         }
         let format = TrajectoryFormat(trajectory, by: (by ?? .layer).grouping, limit: limit ?? 20)
         if let html {
             let (first, last) = (stops[0].ref, stops[stops.count - 1].ref)
-            let contents = try (store.contents(first).keeping { isWanted($0.name) }, store.contents(last).keeping { isWanted($0.name) })
+            func weights(_ ref: String) throws -> CheckpointContents {
+                try store.contents(ref).keeping { $0.part == .weights && isWanted($0.name) }
+            }
+            let contents = try (weights(first), weights(last))
             let delta = try Diff.compare(contents.0, contents.1, .full, nil)
             let page = DiffPage(
                 title: "\(run): \(first) → \(last)", comparison: DiffFormat.everything(delta, nil, RowNames(contents.1, contents.0)),
