@@ -248,8 +248,24 @@ class DiffBench(Bench):
         self.compare(*paths, "adversarial")
 
     def spectrum(self, where):
-        """Noise has no value that leads: the hardest case."""
+        """Noise has no value that leads: the hardest case. Of diagonal matrices the values are known."""
         self.compare(*self.pair(where, size=1e7), "random weights and noise")
+        size = 4096
+        share = (np.arange(size) + .5) / size
+        # The singular values of a square of noise are spread like a quarter of a circle.
+        grid = np.linspace(0, 1, 400001)
+        circle = np.cumsum(np.sqrt(1 - grid**2))
+        known = {"those of noise": np.interp(1 - share, circle / circle[-1], grid), "falling from 1 to .2": 1 - .8 * share}
+        paths = [f"{where}/known-{index}.safetensors" for index in (1, 2)]
+        write(paths[0], {"w": ("F32", np.zeros((size, size), np.float32))})
+        for name, values in known.items():
+            values = np.sort(values.astype(np.float32))[::-1]
+            write(paths[1], {"w": ("F32", np.diag(values))})
+            for count in [1, 4, 8, 16, 32, 64]:
+                result = json.loads(command([self.ckpt, "diff", *paths, "--json", "--spectrum", str(count)])[2])
+                found = np.array(result["rows"][0]["spectrum"]["values"])
+                error = np.max(np.abs(found - values[:count]) / values[:count]) if len(found) == count else math.inf
+                self.table.add(f"largest relative error of {count} singular values", "ckpt", f"{name}, {size} x {size}", error, "", "0.01")
 
     def along(self, where):
         """A run read through its deltas, against its snapshots pair by pair."""
