@@ -175,7 +175,9 @@ extension DiffPage {
         let sorted = { column: 4, descending: true }, selected = null;
         function drawTable() {
           const words = element("filter").value.toLowerCase().split(/\s+/).filter(Boolean);
-          const { key } = columns[sorted.column];
+          const by = columns[sorted.column];
+          // What became NaN did not move less than all else.
+          const key = row => row.nonfinite && sorted.descending && !by.isText ? Infinity : by.key(row);
           const order = (a, b) => (x => sorted.descending ? -x : x)(key(a) < key(b) ? -1 : key(a) > key(b) ? 1 : 0);
           const found = rows.filter(row => words.every(word => [row.name, row.layer, row.kind, row.dtype, row.part].some(text => text.toLowerCase().includes(word)))).sort(order);
           element("count").textContent = found.length + " of " + rows.length + (found.length > maximumRows ? ", the first " + maximumRows + " shown" : "");
