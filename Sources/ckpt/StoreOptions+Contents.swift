@@ -16,7 +16,11 @@ extension StoreOptions {
 
     /// A path when there is a file of that name and it looks like one, or no snapshot has the name.
     func isOutsideTheStore(_ name: String) throws(StoreError) -> Bool {
-        guard access(name, F_OK) == 0 else { return false }
+        guard access(name, F_OK) == 0 else {
+            let isPath = ["/", "./", "../"].contains { name.hasPrefix($0) } || name.hasSuffix(".safetensors")
+            if isPath { throw StoreError(.badInput, "\(name): no such file or directory") }
+            return false
+        }
         if name.contains("/") || name.hasSuffix(".safetensors") { return true }
         do throws(StoreError) {
             _ = try open().snapshot(name)

@@ -78,6 +78,7 @@ import Testing
         try playground.expectFailure(66, ["diff", "--along", "m", "--only", "nothing*"], saying: "nothing*")
         try playground.expectFailure(66, ["diff", "--along", "nowhere"], saying: "nowhere")
         try playground.expectFailure(65, ["diff", "--along", "other"], saying: "two snapshots at least")
+        try playground.expectFailure(65, ["diff", "m@1", "./nowhere"], saying: "no such file")
         // A page is written over no checkpoint that is compared, over nothing but a regular file, and not to stdout.
         let checkpoint = playground.directory.path + "/m/checkpoint-1/model.safetensors"
         try playground.expectFailure(65, ["diff", checkpoint, "m@2", "--html", checkpoint], saying: "compared")
