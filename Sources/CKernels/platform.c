@@ -23,6 +23,7 @@ void ck_keep_freed_memory(void) {
 #include <linux/fs.h>
 #include <sched.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 
 int ck_processor_count(void) {
     cpu_set_t set;
@@ -33,6 +34,8 @@ int ck_processor_count(void) {
     long online = sysconf(_SC_NPROCESSORS_ONLN);
     return online > 0 ? (int)online : 1;
 }
+
+void ck_wish_large_pages(void *start, size_t count) { madvise(start, count, MADV_HUGEPAGE); }
 
 int ck_lock_file(int descriptor, int wait) {
     struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
@@ -59,6 +62,11 @@ int ck_punch_hole(int descriptor, long long offset, long long count) {
 
 #else
 #include <sys/file.h>
+
+void ck_wish_large_pages(void *start, size_t count) {
+    (void)start;
+    (void)count;
+}
 
 int ck_processor_count(void) {
     long online = sysconf(_SC_NPROCESSORS_ONLN);

@@ -26,6 +26,24 @@ final class MatrixLane {
     }
 }
 
+/// Room that one matrix after another is kept in: fresh pages for each would take as long as some products.
+final class KeptRoom {
+    private var numbers = UnsafeMutableBufferPointer<Float>(start: nil, count: 0)
+
+    deinit { numbers.deallocate() }
+
+    /// Room for so many numbers, with what was there before.
+    func take(_ count: Int) -> UnsafeMutablePointer<Float> {
+        if numbers.count < count {
+            numbers.deallocate()
+            let bytes = UnsafeMutableRawPointer.allocate(byteCount: count * MemoryLayout<Float>.stride, alignment: 2 << 20)
+            ck_wish_large_pages(bytes, count * MemoryLayout<Float>.stride)
+            numbers = UnsafeMutableBufferPointer(start: bytes.bindMemory(to: Float.self, capacity: count), count: count)
+        }
+        return numbers.baseAddress!
+    }
+}
+
 /// How a tensor moved, as a matrix in single precision that can be multiplied with: kept in memory, or read again each time where it is large.
 final class DeltaMatrix {
     private let tensors: (first: TensorEntry, second: TensorEntry)
@@ -39,6 +57,7 @@ final class DeltaMatrix {
     private let columns: Int
     /// All of d in panels, with the shorter side as columns. Nil where it is read again.
     private let kept: UnsafeMutablePointer<Float>?
+    private let room: KeptRoom
 
     private static let panelRows = Int(ck_gram_rows)
     /// Words that are kept: 256 MiB.
@@ -53,10 +72,11 @@ final class DeltaMatrix {
     ///
     /// - Parameters:
     ///   - maxAbs: the largest |d|.
+    ///   - room: where it is kept, as long as it is in use.
     ///   - keptWords: words of the largest matrix that is kept.
     init?(
-        _ first: TensorEntry, _ second: TensorEntry, maxAbs: Double, keptWords: Int = DeltaMatrix.keptWords, _ readers: Lanes<MatrixLane>,
-        _ monitor: Monitor
+        _ first: TensorEntry, _ second: TensorEntry, maxAbs: Double, room: KeptRoom, keptWords: Int = DeltaMatrix.keptWords,
+        _ readers: Lanes<MatrixLane>, _ monitor: Monitor
     ) throws {
         guard let matrix = TensorMatrix(first), let difference = WordDifference(first.dtype, maxAbs: maxAbs) else { return nil }
         let isKept = matrix.rows * matrix.columns <= keptWords
@@ -70,11 +90,10 @@ final class DeltaMatrix {
         self.readers = readers
         self.monitor = monitor
         tensorColumns = matrix.columns
-        kept = isKept ? .allocate(capacity: (rows + DeltaMatrix.panelRows) * columns) : nil
+        kept = isKept ? room.take((rows + DeltaMatrix.panelRows) * columns) : nil
+        self.room = room
         if kept != nil { try isTurned ? keepTurned(matrix) : keep(matrix) }
     }
-
-    deinit { kept?.deallocate() }
 
     private var panels: Int { (rows + DeltaMatrix.panelRows - 1) / DeltaMatrix.panelRows }
 

@@ -54,10 +54,11 @@ extension CheckpointDelta {
                 let recent = RecentBlocks()
                 return MatrixLane(try first.makeReader(remembering: recent), try second.makeReader(remembering: recent))
             }
+            let room = KeptRoom()
             for pair in pairs {
                 let key = Key(part: pair.first.part, file: ExactName(pair.first.file), name: ExactName(pair.first.name))
                 if let index = places[key], compared[index].changed > 0 {
-                    let matrix = try DeltaMatrix(pair.first, pair.second, maxAbs: compared[index].maxAbs, readers, monitor)
+                    let matrix = try DeltaMatrix(pair.first, pair.second, maxAbs: compared[index].maxAbs, room: room, readers, monitor)
                     if let found = try matrix?.leadingSingularValues(count) {
                         compared[index].spectrum = Spectrum(values: found.values, isSettled: found.isSettled, squares: compared[index].sumDelta)
                     }

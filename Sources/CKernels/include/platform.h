@@ -2,6 +2,7 @@
 #ifndef CK_PLATFORM_H
 #define CK_PLATFORM_H
 
+#include <stddef.h>
 #include <stdint.h>
 
 /* Processors this process may run on: follows taskset and cpusets. At least 1. */
@@ -18,6 +19,9 @@ int ck_clone_file(int target, int source);
 
 /* Tells the C library's allocator to keep large freed blocks for reuse, up to 256 MiB, where it can be told. */
 void ck_keep_freed_memory(void);
+
+/* Asks for large pages for memory that is not yet touched, where the system has such. Only a wish. */
+void ck_wish_large_pages(void *start, size_t count);
 
 /* Tells the processor that this thread waits for another. */
 static inline void ck_pause(void) {
