@@ -98,6 +98,24 @@ public struct CheckpointContents: Sendable {
 }
 
 extension CheckpointContents {
+    /// The identity of each of a tensor's blocks, in the order of `blockRanges`; nil for tensors outside a store, and views of others' storages. Equal
+    /// ones are equal bytes, in images too.
+    package func blockIdentities(of tensors: [TensorEntry]) throws(StoreError) -> [[ContentID]?] {
+        guard case .store(let store, let snapshot) = sidecars.origin else { return tensors.map { _ in nil } }
+        return try throwingStoreErrors {
+            let generation = store.openGeneration
+            let transaction = try generation.environment.beginRead()
+            try transaction.checkHolds(generation.tables, snapshot, named: name)
+            return try tensors.map { tensor in
+                guard tensor.strides == nil, tensor.storageOffset == 0, let storage = tensor.storage,
+                    let record = try transaction.tensorRecord(generation.tables, storage),
+                    record.grid == Grid(dtype: tensor.dtype, shape: tensor.shape)
+                else { return nil }
+                return record.blocks
+            }
+        }
+    }
+
     /// A reader for one thread of the packed blocks of several snapshots of one store, whether or not they have images.
     ///
     /// - Throws: `.noSuchRef` when one of them was removed meanwhile.
