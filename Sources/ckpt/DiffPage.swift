@@ -49,21 +49,7 @@ struct DiffPage {
         let text = data.text.unicodeScalars.reduce(into: "") { text, scalar in
             if scalar == "<" { text += "\\u003c" } else { text.unicodeScalars.append(scalar) }
         }
-        return """
-            <!DOCTYPE html>
-            <html lang="en">
-            <head>
-            <meta charset="utf-8">
-            <meta name="viewport" content="width=device-width">
-            <meta http-equiv="Content-Security-Policy"
-              content="default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'">
-            <title>ckpt diff: \(title.escapedForHTML)</title>
-            <style>
-            \(DiffPage.style)
-            </style>
-            </head>
-            <body>
-            <h1>\(title.escapedForHTML)</h1>
+        let body = """
             <noscript>This page draws its figures with a script of its own, which is switched off here.</noscript>
             <dl id="facts"></dl>
             <p class="list">Of the weights: an optimizer's state is not here. Identical tensors are in no figure.</p>
@@ -100,10 +86,9 @@ struct DiffPage {
             <script>
             \(DiffPage.script)
             </script>
-            </body>
-            </html>
 
             """
+        return HTMLPage.html(title: "ckpt diff: \(title)", heading: title, style: DiffPage.style, body: body)
     }
 
     /// Six digits of each number, more than are shown: models of thousands of matrices make large pages.

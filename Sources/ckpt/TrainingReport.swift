@@ -22,23 +22,7 @@ struct TrainingReport {
     var html: String {
         let steps = log.filter { $0["saved"] == nil }
         let saves = log.filter { $0["saved"] != nil }
-        var out = """
-            <!DOCTYPE html>
-            <html lang="en">
-            <head>
-            <meta charset="utf-8">
-            <meta name="viewport" content="width=device-width">
-            <meta http-equiv="Content-Security-Policy"
-              content="default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'">
-            <title>\(title.escapedForHTML)</title>
-            <style>
-            \(TrainingReport.style)
-            </style>
-            </head>
-            <body>
-            <h1>\(title.escapedForHTML)</h1>
-
-            """
+        var out = ""
         if !facts.isEmpty {
             let rows = facts.map { "<tr><th scope=\"row\">\($0.0.escapedForHTML)</th><td>\($0.1.escapedForHTML)</td></tr>\n" }
             out += "<table>\n\(rows.joined())</table>\n"
@@ -52,7 +36,8 @@ struct TrainingReport {
         if charts.isEmpty { out += "<p>The log has no steps yet.</p>\n" }
         out += "<div class=\"charts\">\n\(charts.map(figure).joined())</div>\n"
         if !saves.isEmpty { out += table(saves) }
-        return out + "<script>\n\(TrainingReport.script)\n</script>\n</body>\n</html>\n"
+        out += "<script>\n\(TrainingReport.script)\n</script>\n"
+        return HTMLPage.html(title: title, heading: title, style: TrainingReport.style, body: out)
     }
 
     // MARK: Numbers

@@ -55,6 +55,34 @@ extension TemporaryDirectory {
     }
 }
 
+/// A store with a run `r`, whose snapshots are made of written tensors, and the files that they were taken from.
+struct History {
+    let directory: TemporaryDirectory
+    let store: Store
+    private(set) var paths: [String] = []
+    var options = IngestOptions()
+
+    init() throws {
+        directory = try TemporaryDirectory()
+        try Store.create(at: directory.path + "/store")
+        store = try Store.open(directory.path + "/store")
+        options.run = "r"
+        options.makesImage = false
+    }
+
+    /// Takes in the next snapshot, at step 0, 1, 2, ... or the one given.
+    mutating func add(_ tensors: [Written], step: UInt64? = nil) throws {
+        paths.append(try directory.write("\(paths.count)/model.safetensors", tensors))
+        options.step = step ?? UInt64(paths.count - 1)
+        try store.ingest(paths[paths.count - 1], options: options)
+    }
+
+    func file(_ index: Int) throws -> CheckpointContents { try CheckpointContents(path: paths[index]) }
+    /// The snapshot at a step.
+    func snapshot(_ step: Int) throws -> CheckpointContents { try store.contents("r@\(step)") }
+    func stops() throws -> [Trajectory.Stop] { try store.history(of: "r").map { Trajectory.Stop(ref: "r@\($0.step)", step: $0.step) } }
+}
+
 extension CheckpointDelta {
     subscript(_ name: String) -> WeightDelta? { compared.first { $0.name == name } }
 }

@@ -5,51 +5,7 @@ import Testing
 
 /// The comparison kernels of this processor against the portable ones, and those against a plain loop.
 @Suite struct KernelTests {
-    enum Kind: String, CaseIterable {
-        case bf16, f16, f32, f64
-
-        var bytes: Int { self == .f64 ? 8 : self == .f32 ? 4 : 2 }
-        var exponent: UInt64 {
-            switch self {
-            case .bf16: 0x7F80
-            case .f16: 0x7C00
-            case .f32: 0x7F80_0000
-            case .f64: 0x7FF0_0000_0000_0000
-            }
-        }
-        var sign: UInt64 { 1 << UInt64(bytes * 8 - 1) }
-
-        func function(_ kernels: ck_kernels) -> ck_compare_fn {
-            switch self {
-            case .bf16: kernels.compare_bf16
-            case .f16: kernels.compare_f16
-            case .f32: kernels.compare_f32
-            case .f64: kernels.compare_f64
-            }
-        }
-
-        func value(_ word: UInt64) -> Double {
-            switch self {
-            case .bf16: return Double(Float(bitPattern: UInt32(word) << 16))
-            case .f32: return Double(Float(bitPattern: UInt32(word)))
-            case .f64: return Double(bitPattern: word)
-            case .f16:
-                let (exponent, mantissa) = (Int(word >> 10 & 0x1F), Double(word & 0x3FF) / 1024)
-                let size = exponent == 0 ? scalbn(mantissa, -14) : scalbn(1 + mantissa, exponent - 15)
-                return word & sign == 0 ? size : -size
-            }
-        }
-
-        /// Zeros, infinities, NaNs, subnormals, the ends of the range, and neighbours of all.
-        var specials: [UInt64] {
-            let one = exponent >> 1 & exponent
-            let lowest: UInt64 = exponent & (~exponent + 1)
-            let positive: [UInt64] = [
-                0, 1, 2, exponent, exponent | 1, exponent | 3, exponent - 1, one, one | 1, lowest, lowest - 1,
-            ]
-            return positive + positive.map { $0 | sign }
-        }
-    }
+    typealias Kind = FloatKind
 
     /// What kind of words are in the buffers.
     enum Words: CaseIterable {
@@ -87,25 +43,6 @@ import Testing
         return (first, second)
     }
 
-    private func plain(_ kind: Kind, _ first: [UInt64], _ second: [UInt64]) -> ck_comparison {
-        var sums = ck_comparison()
-        for (x, y) in zip(first, second) {
-            if x != y { sums.changed += 1 }
-            if x & kind.exponent == kind.exponent || y & kind.exponent == kind.exponent {
-                sums.nonfinite += 1
-                continue
-            }
-            let (u, v) = (kind.value(x), kind.value(y))
-            if (u < 0 && v > 0) || (u > 0 && v < 0) { sums.sign_flips += 1 }
-            sums.sum_aa += u * u
-            sums.sum_bb += v * v
-            sums.sum_ab += u * v
-            sums.sum_dd += (v - u) * (v - u)
-            sums.max_abs = max(sums.max_abs, abs(v - u))
-        }
-        return sums
-    }
-
     /// Counts to the last bit. Sums and the maximum of the portable kernel but for the order of additions and fused
     /// products; those of the others to the accuracy that diff_kernels.h states.
     private func agree(_ a: ck_comparison, _ b: ck_comparison, portable: Bool) -> Bool {
@@ -119,24 +56,14 @@ import Testing
             && product
     }
 
-    /// Little-endian words that end at a page no one may touch.
-    private func guarded(_ words: [UInt64], _ bytes: Int) -> GuardedBytes {
-        let guarded = GuardedBytes(count: words.count * bytes)
-        for (index, word) in words.enumerated() {
-            var word = word.littleEndian
-            memcpy(guarded.bytes.baseAddress! + index * bytes, &word, bytes)
-        }
-        return guarded
-    }
-
     @Test(arguments: Kind.allCases)
     func kernelsAgree(kind: Kind) {
         var generator = SeededGenerator(test: "kernelsAgree(\(kind))")
         for words in Words.allCases {
             for count in Array(0...67) + [100, 127, 128, 129, 1000, 4099] {
                 let (first, second) = self.words(kind, words, count, &generator)
-                let wanted = plain(kind, first, second)
-                let (left, right) = (guarded(first, kind.bytes), guarded(second, kind.bytes))
+                let wanted = kind.plainSums(first, second)
+                let (left, right) = (kind.guarded(first), kind.guarded(second))
                 for kernels in [ck_portable_kernels()!.pointee, ck_active_kernels()!.pointee] {
                     var sums = ck_comparison()
                     kind.function(kernels)(left.bytes.baseAddress, right.bytes.baseAddress, count, &sums)
@@ -153,8 +80,8 @@ import Testing
         var generator = SeededGenerator(test: "kernelsAddUpAtAnyAddress(\(kind))")
         for shift in 0..<16 {
             let (first, second) = words(kind, .finite, 700, &generator)
-            let wanted = plain(kind, first, second)
-            let (left, right) = (guarded(first, kind.bytes), guarded(second, kind.bytes))
+            let wanted = kind.plainSums(first, second)
+            let (left, right) = (kind.guarded(first), kind.guarded(second))
             let room = UnsafeMutableRawPointer.allocate(byteCount: 8192, alignment: 64)
             let other = UnsafeMutableRawPointer.allocate(byteCount: 8192, alignment: 64)
             defer {
@@ -182,13 +109,24 @@ import Testing
         let every = (0..<65536).map { UInt64($0) }
         let one = kind == .bf16 ? UInt64(0x3F80) : 0x3C00
         for second in [every.map { _ in 0 }, every.map { _ in one }, every.map { $0 ^ 1 }, every.map { $0 ^ kind.sign }] {
-            let wanted = plain(kind, every, second)
-            let (left, right) = (guarded(every, 2), guarded(second, 2))
+            let wanted = kind.plainSums(every, second)
+            let (left, right) = (kind.guarded(every), kind.guarded(second))
             for kernels in [ck_portable_kernels()!.pointee, ck_active_kernels()!.pointee] {
                 var sums = ck_comparison()
                 kind.function(kernels)(left.bytes.baseAddress, right.bytes.baseAddress, every.count, &sums)
                 #expect(agree(sums, wanted, portable: String(cString: kernels.name) == "portable"), "\(String(cString: kernels.name)) \(kind): \(sums) \(wanted)")
             }
+        }
+    }
+}
+
+extension FloatKind {
+    fileprivate func function(_ kernels: ck_kernels) -> ck_compare_fn {
+        switch self {
+        case .bf16: kernels.compare_bf16
+        case .f16: kernels.compare_f16
+        case .f32: kernels.compare_f32
+        case .f64: kernels.compare_f64
         }
     }
 }

@@ -5,61 +5,7 @@ import Testing
 
 /// The movement kernels of every instruction set that this processor runs, against a plain loop.
 @Suite struct MovementKernelTests {
-    enum Kind: String, CaseIterable {
-        case bf16, f16, f32, f64
-
-        var bits: Int { self == .f64 ? 64 : self == .f32 ? 32 : 16 }
-        var exponent: UInt64 {
-            switch self {
-            case .bf16: 0x7F80
-            case .f16: 0x7C00
-            case .f32: 0x7F80_0000
-            case .f64: 0x7FF0_0000_0000_0000
-            }
-        }
-        var sign: UInt64 { 1 << UInt64(bits - 1) }
-
-        func function(_ kernels: ck_movement_kernels) -> ck_move_fn {
-            switch self {
-            case .bf16: kernels.bf16
-            case .f16: kernels.f16
-            case .f32: kernels.f32
-            case .f64: kernels.f64
-            }
-        }
-
-        func difference(_ kernels: ck_movement_kernels) -> ck_difference_fn {
-            switch self {
-            case .bf16: kernels.difference_bf16
-            case .f16: kernels.difference_f16
-            case .f32: kernels.difference_f32
-            case .f64: kernels.difference_f64
-            }
-        }
-
-        func trace(_ kernels: ck_movement_kernels) -> ck_trace_fn {
-            switch self {
-            case .bf16: kernels.trace_bf16
-            case .f16: kernels.trace_f16
-            case .f32: kernels.trace_f32
-            case .f64: kernels.trace_f64
-            }
-        }
-
-        func value(_ word: UInt64) -> Double {
-            switch self {
-            case .bf16: return Double(Float(bitPattern: UInt32(word) << 16))
-            case .f32: return Double(Float(bitPattern: UInt32(word)))
-            case .f64: return Double(bitPattern: word)
-            case .f16:
-                let (exponent, mantissa) = (Int(word >> 10 & 0x1F), Double(word & 0x3FF) / 1024)
-                let size = exponent == 0 ? scalbn(mantissa, -14) : scalbn(1 + mantissa, exponent - 15)
-                return word & sign == 0 ? size : -size
-            }
-        }
-
-        func place(_ word: UInt64) -> Int64 { word & sign == 0 ? Int64(word) : -Int64(word & ~sign) }
-    }
+    typealias Kind = FloatKind
 
     enum Words: CaseIterable {
         case random, specials, near, equal
@@ -102,20 +48,9 @@ import Testing
     private func plain(_ kind: Kind, _ first: [UInt64], _ second: [UInt64], _ rowWords: Int, _ firstColumn: Int) -> Plain {
         let rows = (firstColumn + first.count + rowWords - 1) / rowWords
         var plain = Plain(rows: [Double](repeating: 0, count: max(1, rows)), columns: [Double](repeating: 0, count: rowWords))
-        for (index, (x, y)) in zip(first, second).enumerated() {
-            if x != y { plain.sums.sums.changed += 1 }
-            guard x & kind.exponent != kind.exponent, y & kind.exponent != kind.exponent else {
-                plain.sums.sums.nonfinite += 1
-                continue
-            }
-            let (u, v) = (kind.value(x), kind.value(y))
-            if (u < 0 && v > 0) || (u > 0 && v < 0) { plain.sums.sums.sign_flips += 1 }
-            let square = (v - u) * (v - u)
-            plain.sums.sums.sum_aa += u * u
-            plain.sums.sums.sum_bb += v * v
-            plain.sums.sums.sum_ab += u * v
-            plain.sums.sums.sum_dd += square
-            plain.sums.sums.max_abs = max(plain.sums.sums.max_abs, abs(v - u))
+        plain.sums.sums = kind.plainSums(first, second)
+        for (index, (x, y)) in zip(first, second).enumerated() where x & kind.exponent != kind.exponent && y & kind.exponent != kind.exponent {
+            let square = (kind.value(y) - kind.value(x)) * (kind.value(y) - kind.value(x))
             let (p, q) = (kind.place(x), kind.place(y))
             let distance = p < q ? UInt64(bitPattern: q &- p) : UInt64(bitPattern: p &- q)
             plain.sums.ulps += Double(distance)
@@ -124,15 +59,6 @@ import Testing
             plain.columns[(firstColumn + index) % rowWords] += square
         }
         return plain
-    }
-
-    private func guarded(_ words: [UInt64], _ bytes: Int) -> GuardedBytes {
-        let guarded = GuardedBytes(count: words.count * bytes)
-        for (index, word) in words.enumerated() {
-            var word = word.littleEndian
-            memcpy(guarded.bytes.baseAddress! + index * bytes, &word, bytes)
-        }
-        return guarded
     }
 
     private func isClose(_ x: Double, _ y: Double) -> Bool { x == y || abs(x - y) <= 1e-12 * max(abs(x), abs(y)) }
@@ -150,7 +76,7 @@ import Testing
                 let firstColumn = generator.below(rowWords)
                 let (first, second) = self.words(kind, words, count, &generator)
                 let wanted = plain(kind, first, second, rowWords, firstColumn)
-                let (left, right) = (guarded(first, kind.bits / 8), guarded(second, kind.bits / 8))
+                let (left, right) = (kind.guarded(first), kind.guarded(second))
                 for kernels in sets {
                     let name: Comment = "\(String(cString: kernels.name)) \(kind) \(words) \(count) \(rowWords) \(firstColumn), seed \(generator.seed)"
                     var found = ck_movement()
@@ -195,4 +121,35 @@ import Testing
             }
         }
     }
+}
+
+extension FloatKind {
+    fileprivate func function(_ kernels: ck_movement_kernels) -> ck_move_fn {
+        switch self {
+        case .bf16: kernels.bf16
+        case .f16: kernels.f16
+        case .f32: kernels.f32
+        case .f64: kernels.f64
+        }
+    }
+
+    fileprivate func difference(_ kernels: ck_movement_kernels) -> ck_difference_fn {
+        switch self {
+        case .bf16: kernels.difference_bf16
+        case .f16: kernels.difference_f16
+        case .f32: kernels.difference_f32
+        case .f64: kernels.difference_f64
+        }
+    }
+
+    fileprivate func trace(_ kernels: ck_movement_kernels) -> ck_trace_fn {
+        switch self {
+        case .bf16: kernels.trace_bf16
+        case .f16: kernels.trace_f16
+        case .f32: kernels.trace_f32
+        case .f64: kernels.trace_f64
+        }
+    }
+
+    fileprivate func place(_ word: UInt64) -> Int64 { word & sign == 0 ? Int64(word) : -Int64(word & ~sign) }
 }

@@ -37,13 +37,19 @@ import Testing
         return sums.map { Float($0) }
     }
 
-    private func spectrum(_ d: [Float], _ shape: [UInt64], count: Int) throws -> Spectrum? {
-        let directory = try TemporaryDirectory()
+    /// A tensor of zeros, and one that is d.
+    private func pair(_ d: [Float], _ shape: [UInt64], in directory: TemporaryDirectory) throws -> (CheckpointContents, CheckpointContents) {
         let zeros = Written(name: "w", dtype: .f32, shape: shape, bytes: [UInt8](repeating: 0, count: d.count * 4))
         var moved = zeros
         moved.bytes = d.withUnsafeBytes { Array($0) }
-        let first = try CheckpointContents(path: directory.write("a/model.safetensors", [zeros]))
-        let second = try CheckpointContents(path: directory.write("b/model.safetensors", [moved]))
+        return (
+            try CheckpointContents(path: directory.write("a/model.safetensors", [zeros])),
+            try CheckpointContents(path: directory.write("b/model.safetensors", [moved])))
+    }
+
+    private func spectrum(_ d: [Float], _ shape: [UInt64], count: Int) throws -> Spectrum? {
+        let directory = try TemporaryDirectory()
+        let (first, second) = try pair(d, shape, in: directory)
         var delta = try CheckpointDiff.compare(first, second)
         try delta.addSpectra(first, second, count: count)
         return delta.compared[0].spectrum
@@ -109,14 +115,10 @@ import Testing
         var generator = SeededGenerator(test: "keptOrReadAgain \(shape)")
         let d = matrix([5, 4, 3, 2], Int(shape[0]), Int(shape[1]), &generator)
         let directory = try TemporaryDirectory()
-        let zeros = Written(name: "w", dtype: .f32, shape: shape, bytes: [UInt8](repeating: 0, count: d.count * 4))
-        var moved = zeros
-        moved.bytes = d.withUnsafeBytes { Array($0) }
-        let first = try CheckpointContents(path: directory.write("a/model.safetensors", [zeros]))
-        let second = try CheckpointContents(path: directory.write("b/model.safetensors", [moved]))
+        let (first, second) = try pair(d, shape, in: directory)
         let lanes = try Lanes { MatrixLane(try first.makeReader(), try second.makeReader()) }
         let found = try [0, 1 << 20].map { keptWords in
-            try DeltaMatrix(first.tensors[0], second.tensors[0], maxAbs: 1, keptWords: keptWords, lanes, Monitor())!.leadingSingularValues(4).values
+            try DeltaMatrix(first.tensors[0], second.tensors[0], maxAbs: 1, room: KeptRoom(), keptWords: keptWords, lanes, Monitor())!.leadingSingularValues(4).values
         }
         #expect(found[0].count == 4 && found[1].count == 4)
         for (a, b) in zip(found[0], found[1]) { #expect(abs(a - b) < 1e-6 * found[0][0]) }

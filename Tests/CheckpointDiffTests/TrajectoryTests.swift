@@ -27,7 +27,7 @@ import Testing
         }
     }
 
-    private func history(_ count: Int, _ generator: inout SeededGenerator) -> [[Written]] {
+    private func versions(_ count: Int, _ generator: inout SeededGenerator) -> [[Written]] {
         var tensors = Self.shapes.map { name, dtype, shape -> Written in
             var bytes = generator.bytes(Int(dtype.byteCount(shape: shape)!))
             // Small finite numbers: the top byte of every word.
@@ -53,24 +53,17 @@ import Testing
     @Test(arguments: [1, 2, 4, 9], [Packing.delta, .dense])
     func sumsArePlainSums(intervals: Int, packing: Packing) throws {
         var generator = SeededGenerator(test: "trajectory \(intervals) \(packing)")
-        let history = history(intervals + 1, &generator)
-        let directory = try TemporaryDirectory()
-        try Store.create(at: directory.path + "/store")
-        let store = try Store.open(directory.path + "/store")
-        var options = IngestOptions()
-        options.run = "r"
-        options.packing = packing
-        for (step, tensors) in history.enumerated() {
-            options.step = UInt64(step * step)
-            try store.ingest(try directory.write("\(step)/model.safetensors", tensors), options: options)
-        }
-        let stops = try store.history(of: "r").map { Trajectory.Stop(ref: "r@\($0.step)", step: $0.step) }
+        let versions = versions(intervals + 1, &generator)
+        var history = try History()
+        history.options.packing = packing
+        for (step, tensors) in versions.enumerated() { try history.add(tensors, step: UInt64(step * step)) }
+        let (store, stops) = (history.store, try history.stops())
         let found = try Trajectory(of: "r", snapshots: stops, in: store)
         #expect(found.leftOut == ["steps"] && found.tracks.count == Self.shapes.count - 1 && found.stops.count == intervals + 1)
         for track in found.tracks {
-            let versions = history.map { $0.first { $0.name == track.name }! }
-            let (dtype, bytes) = (versions[0].dtype, versions.map(\.bytes))
-            let count = Int(DType.elementCount(shape: versions[0].shape)!)
+            let tensors = versions.map { $0.first { $0.name == track.name }! }
+            let (dtype, bytes) = (tensors[0].dtype, tensors.map(\.bytes))
+            let count = Int(DType.elementCount(shape: tensors[0].shape)!)
             #expect(track.words == UInt64(count) && track.intervals.count == intervals)
             for (index, interval) in track.intervals.enumerated() {
                 var wanted = Track.Interval()
@@ -127,17 +120,9 @@ import Testing
         }
         // Of 40 words one is a NaN at the third stop.
         let powers: [[Int?]] = (0..<5).map { stop in (0..<40).map { word in word == 17 && stop == 2 ? nil : stop % 3 } }
-        let directory = try TemporaryDirectory()
-        try Store.create(at: directory.path + "/store")
-        let store = try Store.open(directory.path + "/store")
-        var options = IngestOptions()
-        options.run = "r"
-        for (step, stop) in powers.enumerated() {
-            options.step = UInt64(step)
-            let tensor = Written(name: "w", dtype: dtype, shape: [40], bytes: stop.flatMap { bytes($0) })
-            try store.ingest(try directory.write("\(step)/model.safetensors", [tensor]), options: options)
-        }
-        let found = try Trajectory(of: "r", snapshots: (0..<5).map { .init(ref: "r@\($0)", step: UInt64($0)) }, in: store).tracks[0]
+        var history = try History()
+        for stop in powers { try history.add([Written(name: "w", dtype: dtype, shape: [40], bytes: stop.flatMap { bytes($0) })]) }
+        let found = try Trajectory(of: "r", snapshots: history.stops(), in: history.store).tracks[0]
         func value(_ stop: Int, _ word: Int) -> Double? { powers[stop][word].map { pow(2, Double($0)) } }
         for (index, interval) in found.intervals.enumerated() {
             var (dd, de, ff, nonfinite) = (0.0, 0.0, 0.0, UInt64(0))
@@ -186,18 +171,12 @@ import Testing
     }
 
     @Test func refusals() throws {
-        let directory = try TemporaryDirectory()
-        try Store.create(at: directory.path + "/store")
-        let store = try Store.open(directory.path + "/store")
+        var history = try History()
+        let store = history.store
         #expect(throws: StoreError.self) { try Trajectory(of: "r", snapshots: [], in: store) }
         var generator = SeededGenerator(test: "refusals")
-        var options = IngestOptions()
-        options.run = "r"
-        for (step, tensors) in history(2, &generator).enumerated() {
-            options.step = UInt64(step)
-            try store.ingest(try directory.write("\(step)/model.safetensors", tensors), options: options)
-        }
-        let stops = [Trajectory.Stop(ref: "r@0", step: 0), Trajectory.Stop(ref: "r@1", step: 1)]
+        for tensors in versions(2, &generator) { try history.add(tensors) }
+        let stops = try history.stops()
         #expect { try Trajectory(of: "r", snapshots: stops, in: store, monitor: Monitor(isCancelled: { true })) } throws: {
             ($0 as? StoreError)?.code == .interrupted
         }
