@@ -37,6 +37,7 @@ struct TensorComparison {
     private(set) var columns: [Double]
 
     private let dtype: DType
+    private let isFull: Bool
     private let compare: ck_compare_fn?
     private let move: ck_move_fn?
     /// Bytes of a word: complex numbers are compared as two.
@@ -73,8 +74,6 @@ struct TensorComparison {
         rows = [Double](repeating: 0, count: max(1, (end + rowWords - 1) / rowWords - first / rowWords))
         columns = [Double](repeating: 0, count: rowWords)
     }
-
-    private let isFull: Bool
 
     static func wordsOfElement(_ dtype: DType) -> Int { dtype == .c64 || dtype == .c128 ? 2 : 1 }
 
