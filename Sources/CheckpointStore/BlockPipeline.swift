@@ -6,7 +6,7 @@ internal import TensorFormats
 
 /// One block to read: where its bytes lie, and where they go besides.
 struct BlockJob {
-    var file: OpenFile
+    var file: OpenSource
     /// The image's copy of the file; nil when none is made by copying.
     var image: OpenFile?
     /// Ranges of the file, in order; more than one only for skeletons.

@@ -77,10 +77,10 @@ struct CheckpointReader {
     /// How a file's bytes are divided. Sidecars are never looked into.
     private static func layout(of file: SourceFile, notes: inout [String]) throws -> TensorFile {
         let name = FileSystem.name(file.path)
-        if name.hasSuffix(".safetensors") { return try Safetensors.read(FileBytes(path: file.location)) }
+        if name.hasSuffix(".safetensors") { return try file.memory.map(Safetensors.read) ?? Safetensors.read(FileBytes(path: file.location)) }
         guard PartNaming.isPyTorch(name), file.part != .sidecars else { return .opaque(size: file.status.size) }
         do throws(FormatError) {
-            let layout = try PyTorchFile.read(FileBytes(path: file.location))
+            let layout = if let memory = file.memory { try PyTorchFile.read(memory) } else { try PyTorchFile.read(FileBytes(path: file.location)) }
             if !layout.skipped.isEmpty {
                 notes.append("\(file.path): kept, but not built: \(layout.skipped.prefix(4).joined(separator: ", "))")
             }
@@ -96,7 +96,7 @@ struct CheckpointReader {
     /// Every tensor that a shard index names must be in the shard it names.
     private func checkIndexes() throws {
         for index in source.indexes {
-            let bytes = try FileSystem.contents(index.location) ?? []
+            let bytes = try index.contents()
             let directory = index.path.dropLast(FileSystem.name(index.path).count)
             var names: [ExactName: Set<ExactName>] = [:]
             for entry in try ShardIndex(parsing: bytes, path: index.location).weightMap {

@@ -160,7 +160,7 @@ enum Completeness {
                 hint: isCheckpoint ? hint : "a model directory holds .safetensors or pytorch_model*.bin files")
         }
         for index in source.indexes {
-            let bytes = try FileSystem.contents(index.location) ?? []
+            let bytes = try index.contents()
             let directory = index.path.dropLast(FileSystem.name(index.path).count)
             for file in try ShardIndex(parsing: bytes, path: index.location).files {
                 guard names.contains(ExactName(directory + file)) else {

@@ -9,6 +9,8 @@ struct SourceFile: Sendable {
     var part: PartKind
     var isDirectory: Bool
     var status: FileStatus
+    /// Its bytes where they are in memory and not at `location`.
+    var memory: FileInMemory?
 }
 
 /// One checkpoint found on disk: its files, and the run and step its names suggest.

@@ -17,6 +17,11 @@ struct FileStatus: Equatable, Sendable {
     var isDirectory: Bool
     var isRegular: Bool
 
+    /// Of what is in memory.
+    init(inMemory size: UInt64) {
+        (self.size, modified, changed, inode, isDirectory, isRegular) = (size, 0, 0, 0, false, true)
+    }
+
     fileprivate init(_ status: stat) {
         size = UInt64(max(0, status.st_size))
         #if os(Linux)

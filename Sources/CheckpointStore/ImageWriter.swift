@@ -24,8 +24,8 @@ final class ImageWriter {
     /// Makes the image's file for `source`.
     ///
     /// - Returns: the file to copy the blocks into, or nil when it was cloned.
-    func add(_ source: SourceFile, from file: OpenFile) throws -> OpenFile? {
-        let target = try create(source.path, size: source.status.size, clones: file)
+    func add(_ source: SourceFile, from file: OpenSource) throws -> OpenFile? {
+        let target = try create(source.path, size: source.status.size, clones: file.descriptor)
         return target.isCloned ? nil : target.file
     }
 
@@ -34,12 +34,12 @@ final class ImageWriter {
         try create(path, size: size, clones: nil).file
     }
 
-    private func create(_ path: String, size: UInt64, clones original: OpenFile?) throws -> (file: OpenFile, isCloned: Bool) {
+    private func create(_ path: String, size: UInt64, clones original: Int32?) throws -> (file: OpenFile, isCloned: Bool) {
         let location = temporary + "/" + path
         if let parent = FileSystem.parent(location) { try FileSystem.makeDirectories(parent) }
         let file = try OpenFile(creating: location)
         paths.append(location)
-        if let original, ck_clone_file(file.descriptor, original.descriptor) == 0 { return (file, true) }
+        if let original, ck_clone_file(file.descriptor, original) == 0 { return (file, true) }
         try file.resize(to: size)
         return (file, false)
     }

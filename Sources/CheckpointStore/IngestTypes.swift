@@ -10,6 +10,8 @@ public struct IngestOptions: Sendable {
     /// The snapshot it was trained from, of a series the first; nil: the run's previous step.
     public var parent: String?
     public var tags: [String] = []
+    /// Figures that each snapshot is given.
+    public var metrics: [String: Double] = [:]
     public var pin = false
     public var packing = Packing.delta
     /// Whether optimizer state is kept.
@@ -27,6 +29,8 @@ public struct IngestOptions: Sendable {
     package var leavesOutPruned = false
     /// What the history says they came from; nil: their path. With one the files are not known again by their path.
     package var origin: String?
+    /// Snapshots, as `run@step`, whose files join this one, and which then leave the history.
+    var joins: [String] = []
 
     public init() {}
 }

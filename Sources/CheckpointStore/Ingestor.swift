@@ -84,7 +84,7 @@ final class Ingestor {
 
     /// Refuses a checkpoint that was written to since its headers were parsed: its bytes are of two moments.
     private func checkUnchanged() throws {
-        for file in reader.files where FileSystem.status(file.source.location) != file.source.status {
+        for file in reader.files where !file.source.isUnchanged {
             throw StoreError(
                 .incomplete, "\(file.source.location): changed while it was being read",
                 hint: "ingest it again when its writer has finished")
@@ -162,7 +162,7 @@ private struct JobList {
     private var tensor = 0
     private var block = 0
     private var fileIndex = -1
-    private var file: OpenFile?
+    private var file: OpenSource?
     private var copy: OpenFile?
 
     init(_ reader: CheckpointReader, _ lineage: Lineage?, _ store: Store, image: ImageWriter?) {
@@ -212,10 +212,10 @@ private struct JobList {
         return copyFiles[index].file
     }
 
-    private mutating func open(_ index: Int) throws -> OpenFile {
+    private mutating func open(_ index: Int) throws -> OpenSource {
         if let file, index == fileIndex { return file }
         let source = reader.files[index].source
-        let opened = try OpenFile(reading: source.location)
+        let opened = try OpenSource(source)
         file = opened
         fileIndex = index
         copy = try image?.add(source, from: opened)

@@ -136,7 +136,7 @@ extension Ancestor {
             let block = plan.grid.count / 2
             let ranges = reader.ranges(ofBlock: block, in: plan)
             let raw = UnsafeMutableRawBufferPointer(rebasing: lane.raw[..<plan.grid.range(block).count])
-            try OpenFile(reading: reader.files[plan.file].source.location).read(ranges, into: raw)
+            try OpenSource(reader.files[plan.file].source).read(ranges, into: raw)
             guard let known = try? BlockChain(record.blocks[block], transaction, tables).decode(count: raw.count, transaction, tables, lane)
             else { continue }
             let expected = lane.coder.expectedBytes(UnsafeRawBufferPointer(raw), element: plan.dtype, bases: known.suffix(1))

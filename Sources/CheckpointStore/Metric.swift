@@ -20,6 +20,12 @@ enum Metric {
         }
     }
 
+    /// - Throws: `.badInput` for a name or a value that cannot be.
+    static func check(name: String, _ value: Double) throws(StoreError) {
+        try check(name: name)
+        guard value.isFinite else { throw StoreError(.badInput, "metric \(name): \(value) is no finite number") }
+    }
+
     static func key(_ id: ContentID, _ name: String) -> [UInt8] { id.bytes + Array(name.utf8) }
 
     static func decodeKey(_ key: [UInt8]) throws -> (id: ContentID, name: String) {
@@ -94,8 +100,7 @@ extension Store {
     ///
     /// - Throws: `.badInput` for a name or a value that cannot be.
     public func setMetric(_ name: String, _ value: Double, of ref: String) throws(StoreError) {
-        try Metric.check(name: name)
-        guard value.isFinite else { throw StoreError(.badInput, "metric \(name): \(value) is no finite number") }
+        try Metric.check(name: name, value)
         try throwingStoreErrors {
             try write(making: .retention) { transaction, tables in
                 let id = try Ref.resolve(ref, transaction, tables)

@@ -39,10 +39,11 @@ extension Store {
         }
     }
 
-    private func checkNames(_ options: IngestOptions, _ sources: [CheckpointSource]) throws {
+    func checkNames(_ options: IngestOptions, _ sources: [CheckpointSource]) throws {
         let runs = Set(sources.map { options.run ?? $0.run })
         for run in runs { try Name.check(run, "run") }
         for tag in options.tags { try Name.check(tag, "tag") }
+        for (name, value) in options.metrics { try Metric.check(name: name, value) }
         try read { transaction, tables in
             if let tag = options.tags.first(where: runs.contains) {
                 throw StoreError(.conflict, "\"\(tag)\" cannot be both a run and a tag", hint: "choose another --tag")
@@ -55,7 +56,7 @@ extension Store {
         }
     }
 
-    private func checkOptimizerKeep(_ options: IngestOptions) throws {
+    func checkOptimizerKeep(_ options: IngestOptions) throws {
         guard let keep = options.optimizerKeep, keep < 1 else { return }
         throw StoreError(
             .badInput, "\(keep) optimizer states to keep: a run's head keeps its own", hint: "--no-optimizer takes none in")
@@ -92,7 +93,7 @@ extension Store {
         }
     }
 
-    private func ingest(
+    func ingest(
         _ sources: [CheckpointSource], unchanged: [String: IngestResult], _ options: IngestOptions, _ monitor: Monitor
     ) throws -> [IngestResult] {
         var results: [IngestResult] = []
@@ -129,7 +130,7 @@ extension Store {
             try label(result.id, options)
             let id = result.id
             let isPinned = try read { transaction, tables in try transaction.isPinned(tables, id) }
-            if isPinned, result.image == nil { result.image = try makeImage(of: id) }
+            if isPinned || makesImage && !options.joins.isEmpty, result.image == nil { result.image = try makeImage(of: id) }
             if let keep = options.optimizerKeep, thinned.insert(result.run).inserted || result.outcome != .unchanged {
                 result.droppedOptimizers = try dropOptimizers(result.run, keep: keep)
             }
@@ -142,10 +143,11 @@ extension Store {
     }
 
     private func label(_ id: ContentID, _ options: IngestOptions) throws {
-        guard !options.tags.isEmpty || options.pin else { return }
-        try write { transaction, tables in
+        guard !options.tags.isEmpty || options.pin || !options.metrics.isEmpty else { return }
+        try write(making: options.metrics.isEmpty ? nil : .retention) { transaction, tables in
             for tag in options.tags { try transaction.putRecord(tables, .tag, Array(tag.utf8), id.bytes) }
             if options.pin { try transaction.putPin(tables, id) }
+            for (name, value) in options.metrics { try transaction.putRecord(tables, .metric, Metric.key(id, name), Metric.encode(value)) }
         }
     }
 }
@@ -167,7 +169,14 @@ private struct Ingestion {
         let started = FileSystem.now()
         let leavesOut: Set<PartKind> = options.keepsOptimizer ? [] : [.optimizer]
         let reader = try CheckpointReader(source, leavingOut: leavesOut)
-        let image = makesImage ? try ImageWriter(store: store.path) : nil
+        let pieces = try Pieces(options.joins, in: store)
+        if !options.joins.isEmpty {
+            var whole = source
+            whole.files += pieces.files
+            try Completeness.check(whole, path: source.path)
+        }
+        // Of pieces it is made when they are joined.
+        let image = makesImage && options.joins.isEmpty ? try ImageWriter(store: store.path) : nil
         for file in reader.files where file.source.isDirectory || file.source.status.size == 0 {
             // Files without blocks never come up in the pipeline.
             if file.source.isDirectory { try image?.makeDirectory(file.source.path) }
@@ -186,7 +195,8 @@ private struct Ingestion {
         var snapshot: ContentID?
         var isKnown = false
         var imagePath: String?
-        try ingestor.run { transaction, tables, parts in
+        try ingestor.run { transaction, tables, own in
+            let parts = try pieces.joined(own, transaction, tables)
             let manifest = SnapshotManifest(
                 parts: parts.map { SnapshotManifest.Part(kind: $0.kind, id: ContentID.hash(of: $0.encoded())) })
             let id = ContentID.hash(of: manifest.encoded())
@@ -201,6 +211,7 @@ private struct Ingestion {
                 imagePath = try image.place(as: id)
                 try transaction.putRecord(tables, .image, id.bytes, ImageRecord(made: FileSystem.now()).encoded)
             }
+            if !pieces.entries.isEmpty { try transaction.removeSteps(tables, pieces.entries) }
             try recordSource(id, started: started, transaction, tables)
             snapshot = id
         }
