@@ -60,10 +60,14 @@ let package = Package(
         .target(
             name: "WeakTraining", dependencies: ["LanguageModel", "CheckpointStore", "TensorFormats", "CKernels"],
             swiftSettings: settings),
+        .target(
+            name: "CheckpointReports",
+            dependencies: ["CheckpointStore", "CheckpointDiff", "LanguageModel", "WeakTraining", "TensorFormats"],
+            swiftSettings: settings),
         .executableTarget(
             name: "ckpt",
             dependencies: [
-                "CheckpointStore", "CheckpointDiff", "LanguageModel", "WeakTraining", "BlockCodec", "TensorFormats", "CKernels",
+                "CheckpointReports", "CheckpointStore", "CheckpointDiff", "LanguageModel", "WeakTraining", "BlockCodec", "TensorFormats", "CKernels",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
             swiftSettings: settings),

@@ -1,3 +1,4 @@
+import CheckpointReports
 import WeakTraining
 
 extension Bootstrap {

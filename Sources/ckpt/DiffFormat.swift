@@ -1,15 +1,15 @@
 import CheckpointDiff
+import CheckpointReports
 import CheckpointStore
 import TensorFormats
 
-/// A diff as text and as JSON (format-spec/diff-json.md).
+/// A diff as text.
 struct DiffFormat {
     private let delta: CheckpointDelta
     private let rows: [DeltaGroup]
     private let grouping: DiffGrouping
     private let limit: Int
     private let spectrum: Int?
-    private let norms: Bool
     private let names: RowNames
     private let shown: ArraySlice<DeltaGroup>
 
@@ -17,37 +17,16 @@ struct DiffFormat {
     private static let detailed = 3
 
     init(
-        _ delta: CheckpointDelta, _ rows: [DeltaGroup], _ grouping: DiffGrouping, limit: Int, spectrum: Int?, norms: Bool, names: RowNames
+        _ delta: CheckpointDelta, _ rows: [DeltaGroup], _ grouping: DiffGrouping, limit: Int, spectrum: Int?, names: RowNames
     ) {
         self.delta = delta
         self.rows = rows
         self.grouping = grouping
         self.limit = limit
         self.spectrum = spectrum
-        self.norms = norms
         self.names = names
         shown = limit == 0 ? rows[...] : rows.prefix(limit)
     }
-
-    /// All tensors of the weights, in the order of the file, as JSON: beside an optimizer's state, whose numbers are of other sizes, they would not be
-    /// seen. All there are where there are no weights.
-    static func everything(_ delta: CheckpointDelta, _ spectrum: Int?, _ names: RowNames) -> JSONOutput {
-        var weights = delta
-        weights.compared.removeAll { $0.part != .weights }
-        weights.identical.removeAll { $0.part != .weights }
-        weights.mismatched.removeAll { ($0.first ?? $0.second)?.part != .weights }
-        if weights.compared.isEmpty, weights.identical.isEmpty, weights.mismatched.isEmpty { weights = delta }
-        return DiffFormat(weights, weights.groups(by: .tensor), .tensor, limit: 0, spectrum: spectrum, norms: false, names: names).json
-    }
-
-    /// All compared tensors as one.
-    private var total: WeightDelta? {
-        guard var sum = delta.compared.first else { return nil }
-        for other in delta.compared.dropFirst() { sum.add(other) }
-        return sum
-    }
-
-    // MARK: Text
 
     private struct Measure {
         var column: TextTable.Column
@@ -89,7 +68,7 @@ struct DiffFormat {
                     .init(title: grouping == .tensor ? "SHAPE" : "TENSORS", shrinks: true),
                 ] + measures.map(\.column))
             for row in shown { table.add([row.name, extent(row)] + measures.map { $0.cell(row.delta) }) }
-            if var total, rows.count > 1 {
+            if var total = delta.total, rows.count > 1 {
                 total.spectrum = nil
                 table.add(["all compared", "\(delta.compared.count)"] + measures.map { $0.cell(total) })
             }
@@ -113,7 +92,7 @@ struct DiffFormat {
         var text = "\(Format.count(delta.compared.count, "tensor")) compared"
         if !delta.identical.isEmpty { text += ", \(delta.identical.count) identical (not read)" }
         if !delta.mismatched.isEmpty { text += ", \(delta.mismatched.count) without a counterpart" }
-        if let nonfinite = total?.nonfinite, nonfinite > 0 { text += "; \(nonfinite) words are NaN or infinite" }
+        if let nonfinite = delta.total?.nonfinite, nonfinite > 0 { text += "; \(nonfinite) words are NaN or infinite" }
         let unsettled = delta.compared.count { $0.spectrum?.isSettled == false }
         if unsettled > 0 { text += "; singular values of \(Format.count(unsettled, "tensor")) are too low: they converge too slowly" }
         return delta.isDifferent ? text : text + "; no difference"
@@ -155,91 +134,5 @@ struct DiffFormat {
         case .reshaped: return "reshaped  \(name)  \(form(mismatch.first)) -> \(form(mismatch.second))"
         case .retyped: return "retyped   \(name)  \(form(mismatch.first)) -> \(form(mismatch.second))"
         }
-    }
-
-    // MARK: JSON
-
-    var json: JSONOutput {
-        [
-            "by": .string(grouping.rawValue), "rows": .array(shown.map(json)), "row_count": .int(rows.count),
-            "total": total.map { .object(DiffFormat.measures($0)) } ?? .null,
-            "identical": .int(delta.identical.count),
-            "mismatched": .array(
-                delta.mismatched.map { mismatch in
-                    [
-                        "name": .string(mismatch.name), "reason": .string(mismatch.reason.rawValue),
-                        "first": json(mismatch.first), "second": json(mismatch.second),
-                    ]
-                }),
-            "different": .bool(delta.isDifferent),
-        ]
-    }
-
-    private func json(_ row: DeltaGroup) -> JSONOutput {
-        var members: [(String, JSONOutput)] = [("name", .string(row.name))]
-        if grouping == .tensor {
-            members += [
-                ("file", .string(row.delta.file)), ("part", .string("\(row.delta.part)")),
-                ("layer", .string(TensorGroup.layer(row.delta.name))), ("kind", .string(TensorGroup.kind(row.delta.name))),
-                ("dtype", .string(row.delta.dtype.name)), ("shape", .shape(row.delta.shape)),
-            ]
-        } else {
-            members.append(("tensors", .int(row.tensors)))
-        }
-        members += DiffFormat.measures(row.delta)
-        if let rows = row.delta.movement?.rows { members.append(("rows", axis(rows) { names.token($0, of: row.delta) })) }
-        if let columns = row.delta.movement?.columns { members.append(("columns", axis(columns) { _ in nil })) }
-        if let heads = names.headNorms(row.delta) { members.append(("heads", .array(heads.map { .double($0) }))) }
-        if let found = row.delta.spectrum {
-            members.append((
-                "spectrum",
-                [
-                    "values": .array(found.values.map { .double($0) }), "stable_rank": .double(found.stableRank),
-                    "energy": .double(found.energy(found.values.count)), "settled": .bool(found.isSettled),
-                ]
-            ))
-        }
-        return .object(members)
-    }
-
-    private func axis(_ norms: [Double], _ name: (Int) -> String?) -> JSONOutput {
-        let summary = AxisSummary(norms)
-        var members: [(String, JSONOutput)] = [
-            ("count", .int(norms.count)),
-            (
-                "top",
-                .array(
-                    summary.top.map { place in
-                        var members: [(String, JSONOutput)] = [("index", .int(place.index)), ("norm", .double(place.norm))]
-                        if let name = name(place.index) { members.append(("token", .string(name))) }
-                        return .object(members)
-                    })
-            ),
-            ("profile", .array(summary.profile.map { .double($0) })),
-        ]
-        if self.norms { members.append(("norms", .array(norms.map { .double($0) }))) }
-        return .object(members)
-    }
-
-    private static func measures(_ sums: WeightDelta) -> [(String, JSONOutput)] {
-        var members: [(String, JSONOutput)] = [
-            ("changed", .unsigned(sums.changed)), ("words", .unsigned(sums.words)), ("first_l2", .double(sums.sumFirst.squareRoot())),
-            ("second_l2", .double(sums.sumSecond.squareRoot())), ("delta_l2", .double(sums.deltaL2)),
-            ("relative_l2", .double(sums.relativeL2)), ("cosine", sums.cosine.map { .double($0) } ?? .null),
-            ("max_abs", .double(sums.maxAbs)), ("sign_flips", .unsigned(sums.signFlips)),
-            ("nonfinite", .unsigned(sums.nonfinite)),
-        ]
-        if let movement = sums.movement {
-            members += [
-                ("mean_ulps", .double(movement.meanUlps)),
-                ("ulp_histogram", .array(movement.ulpCounts.prefix(movement.lastClass + 1).map { .unsigned($0) })),
-            ]
-        }
-        return members
-    }
-
-    private func json(_ tensor: TensorEntry?) -> JSONOutput {
-        guard let tensor else { return .null }
-        return ["dtype": .string(tensor.dtype.name), "shape": .shape(tensor.shape)]
     }
 }

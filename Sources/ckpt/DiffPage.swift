@@ -1,3 +1,4 @@
+import CheckpointReports
 import CheckpointStore
 
 #if canImport(Glibc)
@@ -11,7 +12,7 @@ import Darwin
 /// A diff as a page to look at, which needs nothing but itself: its figures are those of `--json`, drawn by the script in it.
 struct DiffPage {
     let title: String
-    /// All tensors, as `DiffFormat.everything` has them.
+    /// All tensors, as `DiffReport.everything` has them.
     let comparison: JSONOutput
     /// The way of a run by layer; nil when two checkpoints were compared.
     var trajectory: JSONOutput?

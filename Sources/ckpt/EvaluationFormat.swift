@@ -1,3 +1,4 @@
+import CheckpointReports
 import LanguageModel
 
 /// The results of `ckpt eval`, as text and as JSON.

@@ -57,16 +57,6 @@ enum Format {
         return text(buffer)
     }
 
-    /// RFC 3339 in UTC, to the second.
-    static func timestamp(_ nanoseconds: Int64) -> String {
-        var seconds = time_t(nanoseconds / 1_000_000_000)
-        var parts = tm()
-        gmtime_r(&seconds, &parts)
-        var buffer = [CChar](repeating: 0, count: 64)
-        strftime(&buffer, buffer.count, "%Y-%m-%dT%H:%M:%SZ", &parts)
-        return text(buffer)
-    }
-
     /// `1:05` or `1:02:03`.
     static func duration(_ seconds: Double) -> String {
         guard seconds.isFinite, seconds < 1e7 else { return "?" }

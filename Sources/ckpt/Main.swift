@@ -1,5 +1,6 @@
 import ArgumentParser
 import CKernels
+import CheckpointReports
 import CheckpointStore
 
 #if canImport(Glibc)

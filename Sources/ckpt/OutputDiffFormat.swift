@@ -1,3 +1,4 @@
+import CheckpointReports
 import CheckpointStore
 import LanguageModel
 import WeakTraining

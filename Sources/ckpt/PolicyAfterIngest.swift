@@ -1,3 +1,4 @@
+import CheckpointReports
 import CheckpointStore
 
 /// Applies the policy that a store keeps for a run, once something has come into it.
@@ -16,7 +17,7 @@ struct PolicyAfterIngest {
             for warning in outcome.warnings { Console.error(Console.printable("ckpt: note: \(warning)")) }
             guard !outcome.plan.dropped.isEmpty || !outcome.plan.optimizers.isEmpty else { return }
             if isJSON {
-                guard case .object(let members) = Pruner.json(outcome) else { return }
+                guard case .object(let members) = outcome.json else { return }
                 Console.print(JSONOutput.object([("message_type", "policy"), ("run", .string(run))] + members).text)
             } else {
                 let gone = outcome.plan.dropped.map(\.ref)

@@ -1,3 +1,4 @@
+import CheckpointReports
 import CheckpointStore
 
 /// Probes as JSON.
@@ -6,7 +7,7 @@ enum ProbeFormat {
         [
             "name": .string(probe.name), "id": .string("\(probe.id)"), "samples": .int(probe.samples), "tokens": .int(probe.tokens),
             "supervised_tokens": .int(probe.supervisedTokens), "entropy_records": .int(probe.records),
-            "probe_bytes": .unsigned(probe.bytes), "created": .string(Format.timestamp(probe.created)),
+            "probe_bytes": .unsigned(probe.bytes), "created": .string(Timestamp.text(probe.created)),
         ]
     }
 

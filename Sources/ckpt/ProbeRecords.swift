@@ -1,3 +1,4 @@
+import CheckpointReports
 import CheckpointStore
 
 /// The entropy records on a probe, as text and as JSON.
@@ -45,7 +46,7 @@ struct ProbeRecords {
                     "ref": .optional(refs[record.key.snapshot]), "settings": Provenance.json(record.key.settings),
                     "columns": .strings(record.columns.map(\.name)), "samples_done": .int(record.samplesDone),
                     "samples_total": .int(record.samplesTotal), "tokens": .int(record.tokens), "record_bytes": .unsigned(record.bytes),
-                    "provenance": Provenance.json(record.provenance), "created": .string(Format.timestamp(record.created)),
+                    "provenance": Provenance.json(record.provenance), "created": .string(Timestamp.text(record.created)),
                 ]
             })
     }

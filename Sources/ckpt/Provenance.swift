@@ -1,3 +1,4 @@
+import CheckpointReports
 import CheckpointStore
 
 /// Where figures come from, in words.

@@ -1,4 +1,6 @@
+import CheckpointReports
 import CheckpointStore
+import LanguageModel
 import WeakTraining
 
 /// Applies a policy and tells what came of it.
@@ -9,25 +11,12 @@ struct Pruner {
     var isDryRun = false
     let isJSON: Bool
 
-    struct Outcome {
-        var plan: RetentionPlan
-        /// Of a dry run, by samples.
-        var forecast: RebasingResult?
-        var result: PruneResult?
-
-        /// What could not be done.
-        var warnings: [String] {
-            let damage = (result?.rebasing ?? forecast)?.damage
-            return plan.warnings + (damage.map { ["not all was re-based: \($0) (hint: ckpt verify --repair)"] } ?? [])
-        }
-    }
-
     /// - Parameters:
     ///   - runs: nil: all.
     ///   - spared: snapshots that are left whole, and why.
-    func prune(_ policy: RetentionPolicy, _ runs: [String]?, sparing spared: [ContentID: String] = [:]) throws -> Outcome {
+    func prune(_ policy: RetentionPolicy, _ runs: [String]?, sparing spared: [ContentID: String] = [:]) throws -> PruneReport {
         let names = try runs ?? Array(Set(store.history().map(\.run))).sorted()
-        let worths = try WorthOfRuns(store: store, policy: policy, limits: limits).worths(names)
+        let worths = try worths(policy, names)
         let plan = try store.plan(policy, runs: runs, worths: worths, needed: NeededSnapshots.all(store).merging(spared) { $1 }, rebases: rebases)
         defer { Console.endProgress() }
         let (removing, rebasing) = (Meter(), Meter())
@@ -36,7 +25,7 @@ struct Pruner {
                 ? try store.forecastRebasing(plan, monitor: interruptible) { bytes in
                     Console.progress { rebasing.line("looking at what would be re-based", bytes.doneBytes, bytes.totalBytes) }
                 } : nil
-            return Outcome(plan: plan, forecast: forecast)
+            return PruneReport(plan: plan, forecast: forecast)
         }
         let result = try store.prune(plan, rebases: rebases, monitor: interruptible) { progress in
             Console.progress {
@@ -46,15 +35,24 @@ struct Pruner {
                 }
             }
         }
-        return Outcome(plan: plan, result: result)
+        return PruneReport(plan: plan, result: result)
     }
 
-    func print(_ outcome: Outcome) {
+    private func worths(_ policy: RetentionPolicy, _ runs: [String]) throws(StoreError) -> [String: SnapshotWorth] {
+        if case .gap(let probe, _) = policy.worth { EntropyRunner.noteCuts(try ScoredProbe(store, probe, maximumLength: limits.maximumLength), limits) }
+        let meter = Meter()
+        defer { Console.endProgress() }
+        return try WorthOfRuns(store: store, policy: policy, maximumLength: limits.maximumLength, monitor: interruptible) { run, done, pairs in
+            Console.progress { meter.tokens("\(run): distances", UInt64(done), UInt64(pairs), unit: "pairs") }
+        }.worths(runs)
+    }
+
+    func print(_ outcome: PruneReport) {
         for warning in outcome.warnings { Console.error(Console.printable("ckpt: note: \(warning)")) }
-        Console.print(isJSON ? Pruner.json(outcome).text : table(outcome) + "\n" + Pruner.summary(outcome))
+        Console.print(isJSON ? outcome.json.text : table(outcome) + "\n" + Pruner.summary(outcome))
     }
 
-    private func table(_ outcome: Outcome) -> String {
+    private func table(_ outcome: PruneReport) -> String {
         let plan = outcome.plan
         let hasWorth = plan.policy.worth != nil
         var columns: [TextTable.Column] = [.init(title: "SNAPSHOT", shrinks: true), .init(title: "ID"), .init(title: ""), .init(title: "WHY", shrinks: true)]
@@ -77,7 +75,7 @@ struct Pruner {
     }
 
     /// What went, in a line or two.
-    static func summary(_ outcome: Outcome) -> String {
+    static func summary(_ outcome: PruneReport) -> String {
         let plan = outcome.plan
         let count = plan.dropped.count
         let what = "\(count) of \(Format.count(plan.rows.count, "snapshot"))"
@@ -101,35 +99,5 @@ struct Pruner {
         }
         if result.hiddenBlocks > 0 { lines.append("\(Format.count(result.hiddenBlocks, "block")) of \(Format.bytes(result.hiddenBytes)) \(stayed)") }
         return lines
-    }
-
-    static func json(_ outcome: Outcome) -> JSONOutput {
-        let plan = outcome.plan
-        let rebasing = outcome.result?.rebasing ?? outcome.forecast
-        return [
-            "dry_run": .bool(outcome.result == nil),
-            "rows": .array(
-                plan.rows.map { row in
-                    [
-                        "ref": .string(row.ref), "run": .string(row.entry.run), "step": .unsigned(row.entry.step), "id": .string("\(row.entry.id)"),
-                        "kept": .bool(row.isKept), "reasons": .strings(row.reasons), "gap_value": row.value.map { .double($0) } ?? .null,
-                        "marginal": row.marginal.map { .double($0) } ?? .null, "note": .optional(row.note), "bytes_freed": .unsigned(row.freedBytes),
-                    ]
-                }),
-            "optimizers": .array(plan.optimizers.map { ["ref": .string($0.ref), "id": .string("\($0.id)"), "bytes_freed": .unsigned($0.freedBytes)] }),
-            "dropped": .int(plan.dropped.count),
-            "bytes_freed": .unsigned(outcome.result?.freedBytes ?? plan.freedBytes + (outcome.forecast?.savedBytes ?? 0)),
-            "blocks_freed": outcome.result.map { .int($0.freedBlocks) } ?? .null,
-            "rebasing": rebasing.map { rebasing in
-                    [
-                        "blocks": .int(rebasing.blocks), "raw_bytes": .unsigned(rebasing.rawBytes), "grown_bytes": .int(Int(rebasing.grownBytes)),
-                        "freed_blocks": .int(rebasing.freedBlocks), "freed_bytes": .unsigned(rebasing.freedBytes),
-                        "hidden_blocks": .int(rebasing.hiddenBlocks), "hidden_bytes": .unsigned(rebasing.hiddenBytes),
-                    ]
-                } ?? .null,
-            "returned_bytes": outcome.result.map { .unsigned($0.returnedBytes) } ?? .null,
-            "reusable_bytes": outcome.result.map { .unsigned($0.reusableBytes) } ?? .null,
-            "warnings": .strings(outcome.warnings),
-        ]
     }
 }

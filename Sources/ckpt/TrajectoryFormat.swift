@@ -1,4 +1,5 @@
 import CheckpointDiff
+import CheckpointReports
 
 /// The way of a run's weights as text and as JSON (format-spec/diff-json.md).
 struct TrajectoryFormat {

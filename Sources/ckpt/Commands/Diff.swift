@@ -1,5 +1,6 @@
 import ArgumentParser
 import CheckpointDiff
+import CheckpointReports
 import CheckpointStore
 
 #if canImport(Glibc)
@@ -157,11 +158,11 @@ struct Diff: ParsableCommand {
         let by = by ?? .tensor
         let rows = Diff.sorted(delta.groups(by: by.grouping), by, sort ?? .relative)
         let names = RowNames(second, first)
-        let format = DiffFormat(delta, rows, by.grouping, limit: limit ?? 20, spectrum: spectrum, norms: norms, names: names)
+        let format = DiffFormat(delta, rows, by.grouping, limit: limit ?? 20, spectrum: spectrum, names: names)
         if let html {
-            try DiffPage(title: "\(firstName) → \(secondName)", comparison: DiffFormat.everything(delta, spectrum, names)).write(to: html)
+            try DiffPage(title: "\(firstName) → \(secondName)", comparison: DiffReport.everything(delta, names)).write(to: html)
         }
-        Console.print(options.json ? format.json.text : plot ? format.text + "\n\n" + DiffPlot(delta, rows).text : format.text)
+        Console.print(options.json ? DiffReport(delta, rows, by.grouping, limit: limit ?? 20, norms: norms, names: names).json.text : plot ? format.text + "\n\n" + DiffPlot(delta, rows).text : format.text)
         if exitCode, delta.isDifferent { throw ExitCode(ExitStatus.found.rawValue) }
     }
 
@@ -205,7 +206,7 @@ struct Diff: ParsableCommand {
             let contents = try (weights(first), weights(last))
             let delta = try Diff.compare(contents.0, contents.1, .full, nil)
             let page = DiffPage(
-                title: "\(run): \(first) → \(last)", comparison: DiffFormat.everything(delta, nil, RowNames(contents.1, contents.0)),
+                title: "\(run): \(first) → \(last)", comparison: DiffReport.everything(delta, RowNames(contents.1, contents.0)),
                 trajectory: TrajectoryFormat(trajectory, by: .layer, limit: 0).json)
             try page.write(to: html)
         }

@@ -1,4 +1,5 @@
 import ArgumentParser
+import CheckpointReports
 import CheckpointStore
 
 struct Log: ParsableCommand {
@@ -12,7 +13,7 @@ struct Log: ParsableCommand {
     func run() throws {
         let history = try options.open().history(of: runName)
         if options.json {
-            Console.print(JSONOutput.array(history.map(HistoryFormat.json)).text)
+            Console.print(JSONOutput.array(history.map(\.json)).text)
             return
         }
         guard !history.isEmpty else {
@@ -33,7 +34,7 @@ struct Log: ParsableCommand {
     }
 }
 
-/// Entries of a history, as text and as JSON.
+/// Entries of a history, as text.
 enum HistoryFormat {
     static func notes(_ entry: HistoryEntry) -> [String] {
         var notes: [String] = []
@@ -44,18 +45,5 @@ enum HistoryFormat {
         if entry.leftOutFiles > 0 { notes.append("optimizer left out") }
         notes += entry.dropped.map { "\($0) dropped" }
         return notes
-    }
-
-    static func json(_ entry: HistoryEntry) -> JSONOutput {
-        [
-            "ref": .string("\(entry.run)@\(entry.step)"), "run": .string(entry.run), "step": .unsigned(entry.step),
-            "id": .string("\(entry.id)"), "parent": .optional(entry.parent.map { "\($0)" }),
-            "ingested": .string(Format.timestamp(entry.ingested)), "source": .string(entry.source),
-            "raw_bytes": .unsigned(entry.rawBytes), "files": .int(entry.files), "tensors": .int(entry.tensors),
-            "head": .bool(entry.isHead), "image": .bool(entry.hasImage), "pinned": .bool(entry.isPinned),
-            "tags": .strings(entry.tags), "optimizer_left_out_files": .int(entry.leftOutFiles),
-            "optimizer_left_out_bytes": .unsigned(entry.leftOutBytes),
-            "dropped": .strings(entry.dropped.map { "\($0)" }),
-        ]
     }
 }

@@ -1,4 +1,5 @@
 import ArgumentParser
+import CheckpointReports
 import CheckpointStore
 
 struct ProbeList: ParsableCommand {

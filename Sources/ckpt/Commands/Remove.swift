@@ -1,4 +1,5 @@
 import ArgumentParser
+import CheckpointReports
 import CheckpointStore
 
 struct Remove: ParsableCommand {
@@ -27,7 +28,7 @@ struct Remove: ParsableCommand {
         let isGone = try !store.history().contains { $0.id == id }
         if records > 0, isGone { Console.error("ckpt: note: its \(Format.count(records, "entropy record")) went with it") }
         if options.json {
-            Console.print(JSONOutput.array(removed.map(HistoryFormat.json)).text)
+            Console.print(JSONOutput.array(removed.map(\.json)).text)
         } else {
             for entry in removed { Console.print("removed \(entry.run)@\(entry.step)  \(entry.id.short)") }
         }

@@ -1,4 +1,5 @@
 import ArgumentParser
+import CheckpointReports
 import CheckpointStore
 import TensorFormats
 
@@ -74,7 +75,7 @@ struct Show: ParsableCommand {
     private func json(_ snapshot: Snapshot, _ steps: [HistoryEntry]) -> JSONOutput {
         var members: [(String, JSONOutput)] = [
             ("id", .string("\(snapshot.id)")), ("raw_bytes", .unsigned(snapshot.byteCount)),
-            ("steps", .array(steps.map(HistoryFormat.json))),
+            ("steps", .array(steps.map(\.json))),
             (
                 "parts",
                 .array(

@@ -1,4 +1,5 @@
 import ArgumentParser
+import CheckpointReports
 import CheckpointStore
 
 struct Stats: ParsableCommand {
@@ -15,7 +16,7 @@ struct Stats: ParsableCommand {
     func run() throws {
         let stats = try options.open().stats()
         if options.json {
-            Console.print(json(stats).text)
+            Console.print(stats.json.text)
             return
         }
         var table = TextTable([.init(title: ""), .init(title: "", isNumber: true), .init(title: "")])
@@ -24,7 +25,7 @@ struct Stats: ParsableCommand {
         table.add(["distinct", Format.bytes(stats.uniqueBytes), "in \(Format.count(stats.blocks, "block")) of \(Format.count(stats.tensors, "tensor"))"])
         table.add(["packed", Format.bytes(stats.packedBytes), "\(Format.percent(stats.packedBytes, of: stats.rawBytes)) of what was ingested"])
         for (codec, share) in stats.codecs.sorted(by: { $0.key < $1.key }) {
-            table.add(["  \(name(codec))", Format.bytes(share.packedBytes), "\(Format.count(share.blocks, "block")), from \(Format.bytes(share.rawBytes))"])
+            table.add(["  \(StoreStats.name(ofCodec: codec))", Format.bytes(share.packedBytes), "\(Format.count(share.blocks, "block")), from \(Format.bytes(share.rawBytes))"])
         }
         if stats.hiddenBlocks > 0 {
             table.add(["of it hidden", Format.bytes(stats.hiddenBytes), "\(Format.count(stats.hiddenBlocks, "block")) kept for others packed against them"])
@@ -56,44 +57,5 @@ struct Stats: ParsableCommand {
             ])
         }
         return table.text(width: Console.width)
-    }
-
-    private func name(_ codec: UInt8) -> String {
-        switch codec {
-        case 0: "raw"
-        case 1: "dense"
-        case 2: "delta"
-        case 3: "palette"
-        case 255: "quarantined"
-        default: "codec \(codec)"
-        }
-    }
-
-    private func json(_ stats: StoreStats) -> JSONOutput {
-        [
-            "snapshots": .int(stats.snapshots), "runs": .int(stats.runs), "raw_bytes": .unsigned(stats.rawBytes),
-            "unique_bytes": .unsigned(stats.uniqueBytes), "packed_bytes": .unsigned(stats.packedBytes),
-            "image_bytes": .unsigned(stats.imageBytes), "store_bytes": .unsigned(stats.storeBytes), "training_bytes": .unsigned(stats.trainingBytes),
-            "blocks": .int(stats.blocks), "tensors": .int(stats.tensors),
-            "codecs": .array(
-                stats.codecs.sorted { $0.key < $1.key }.map { codec, share in
-                    [
-                        "codec": .string(name(codec)), "blocks": .int(share.blocks),
-                        "raw_bytes": .unsigned(share.rawBytes), "packed_bytes": .unsigned(share.packedBytes),
-                    ]
-                }),
-            "by_run": .array(stats.byRun.map(json)),
-            "hidden_blocks": .int(stats.hiddenBlocks), "hidden_bytes": .unsigned(stats.hiddenBytes),
-            "probes": .int(stats.probes), "probe_bytes": .unsigned(stats.probeBytes),
-            "entropy_records": .int(stats.entropyRecords), "entropy_bytes": .unsigned(stats.entropyBytes),
-        ]
-    }
-
-    private func json(_ run: RunStats) -> JSONOutput {
-        [
-            "run": .string(run.run), "snapshots": .int(run.snapshots), "raw_bytes": .unsigned(run.rawBytes),
-            "packed_bytes": .unsigned(run.packedBytes), "shared_bytes": .unsigned(run.sharedBytes),
-            "image_bytes": .unsigned(run.imageBytes),
-        ]
     }
 }

@@ -1,7 +1,7 @@
-import TensorFormats
+package import TensorFormats
 
 /// A JSON value that keeps the order of its members.
-enum JSONOutput: ExpressibleByDictionaryLiteral, ExpressibleByArrayLiteral, ExpressibleByStringLiteral,
+package enum JSONOutput: ExpressibleByDictionaryLiteral, ExpressibleByArrayLiteral, ExpressibleByStringLiteral,
     ExpressibleByBooleanLiteral, ExpressibleByIntegerLiteral
 {
     case null
@@ -13,13 +13,13 @@ enum JSONOutput: ExpressibleByDictionaryLiteral, ExpressibleByArrayLiteral, Expr
     case array([JSONOutput])
     case object([(String, JSONOutput)])
 
-    init(dictionaryLiteral elements: (String, JSONOutput)...) { self = .object(elements) }
-    init(arrayLiteral elements: JSONOutput...) { self = .array(elements) }
-    init(stringLiteral value: String) { self = .string(value) }
-    init(booleanLiteral value: Bool) { self = .bool(value) }
-    init(integerLiteral value: Int) { self = .int(value) }
+    package init(dictionaryLiteral elements: (String, JSONOutput)...) { self = .object(elements) }
+    package init(arrayLiteral elements: JSONOutput...) { self = .array(elements) }
+    package init(stringLiteral value: String) { self = .string(value) }
+    package init(booleanLiteral value: Bool) { self = .bool(value) }
+    package init(integerLiteral value: Int) { self = .int(value) }
 
-    init(_ value: JSONValue) {
+    package init(_ value: JSONValue) {
         self =
             switch value {
             case .null: .null
@@ -33,12 +33,12 @@ enum JSONOutput: ExpressibleByDictionaryLiteral, ExpressibleByArrayLiteral, Expr
             }
     }
 
-    static func strings(_ values: [String]) -> JSONOutput { .array(values.map { .string($0) }) }
-    static func shape(_ dims: [UInt64]) -> JSONOutput { .array(dims.map { .unsigned($0) }) }
-    static func optional(_ text: String?) -> JSONOutput { text.map { .string($0) } ?? .null }
+    package static func strings(_ values: [String]) -> JSONOutput { .array(values.map { .string($0) }) }
+    package static func shape(_ dims: [UInt64]) -> JSONOutput { .array(dims.map { .unsigned($0) }) }
+    package static func optional(_ text: String?) -> JSONOutput { text.map { .string($0) } ?? .null }
 
     /// On one line. JSON has no NaN and no infinity: they are null.
-    var text: String { value.text }
+    package var text: String { value.text }
 
     private var value: JSONValue {
         switch self {

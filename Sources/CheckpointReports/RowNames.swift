@@ -1,10 +1,10 @@
-import CheckpointDiff
-import CheckpointStore
-import LanguageModel
-import TensorFormats
+package import CheckpointDiff
+package import CheckpointStore
+internal import LanguageModel
+internal import TensorFormats
 
 /// What the rows and columns of a model's matrices stand for: tokens and attention heads.
-final class RowNames {
+package final class RowNames {
     private let checkpoints: [CheckpointContents]
     /// Read when a name is asked for: a large tokenizer takes longer to read than a diff.
     private lazy var tokenizer = read("tokenizer.json") { try? Tokenizer(json: $0, path: "tokenizer.json") }
@@ -14,7 +14,7 @@ final class RowNames {
     private static let maximumHeads = 1024
 
     /// Told by the tokenizer and the configuration of the first of `checkpoints` that has them. What cannot be read is not named.
-    init(_ checkpoints: CheckpointContents...) { self.checkpoints = checkpoints }
+    package init(_ checkpoints: CheckpointContents...) { self.checkpoints = checkpoints }
 
     private func read<Value>(_ file: String, _ parse: ([UInt8]) -> Value?) -> Value? {
         for contents in checkpoints {
@@ -28,7 +28,7 @@ final class RowNames {
     }
 
     /// The text of token `row`, where the rows of this tensor are tokens.
-    func token(_ row: Int, of delta: WeightDelta) -> String? {
+    package func token(_ row: Int, of delta: WeightDelta) -> String? {
         guard delta.shape.count == 2, ["embedding", "head"].contains(TensorGroup.kind(delta.name)), let id = Int32(exactly: row), let tokenizer else {
             return nil
         }
@@ -37,7 +37,7 @@ final class RowNames {
     }
 
     /// The L2 norms of d by attention head, where the tensor is a projection of queries, keys or values (rows) or of their output (columns).
-    func headNorms(_ delta: WeightDelta) -> [Double]? {
+    package func headNorms(_ delta: WeightDelta) -> [Double]? {
         let components = delta.name.split(separator: ".")
         func has(_ name: String) -> Bool { components.contains { $0 == name } }
         guard let movement = delta.movement, delta.shape.count == 2 else { return nil }

@@ -1,16 +1,31 @@
-import CheckpointDiff
-import CheckpointStore
-import LanguageModel
-import WeakTraining
+internal import CheckpointDiff
+package import CheckpointStore
+package import LanguageModel
+package import WeakTraining
 
 /// What the snapshots of runs are worth, for a policy that asks for it. Entropies are taken from records; none is computed.
-struct WorthOfRuns {
+package struct WorthOfRuns {
     let store: Store
     let policy: RetentionPolicy
-    let limits: ScoringLimits
+    /// Tokens of a sample that are read, as when its entropies were taken.
+    let maximumLength: Int
+    let monitor: Monitor
+    /// Called with the run, and its pairs of snapshots that have been compared and are to be.
+    let progress: (_ run: String, _ done: Int, _ pairs: Int) -> Void
+
+    package init(
+        store: Store, policy: RetentionPolicy, maximumLength: Int = 4096, monitor: Monitor = Monitor(),
+        progress: @escaping (_ run: String, _ done: Int, _ pairs: Int) -> Void = { _, _, _ in }
+    ) {
+        self.store = store
+        self.policy = policy
+        self.maximumLength = maximumLength
+        self.monitor = monitor
+        self.progress = progress
+    }
 
     /// By run.
-    func worths(_ runs: [String]) throws -> [String: SnapshotWorth] {
+    package func worths(_ runs: [String]) throws(StoreError) -> [String: SnapshotWorth] {
         var worths: [String: SnapshotWorth] = [:]
         for run in runs {
             switch policy.worth {
@@ -23,9 +38,9 @@ struct WorthOfRuns {
     }
 
     private func gap(_ run: String, _ name: String, _ leastGap: Double) throws(StoreError) -> SnapshotWorth {
-        let probe = try EntropyRunner.probe(store, name, limits)
+        let probe = try ScoredProbe(store, name, maximumLength: maximumLength)
         let strongRef = policy.strong ?? run
-        let strong = try EntropyEvaluation(store, strongRef, probe, limits.options)
+        let strong = try EntropyEvaluation(store, strongRef, probe, ScoringOptions())
         guard try strong.isKept() else {
             throw StoreError(
                 .badInput, "\(strongRef): no entropy record on probe \(name), against which gap values are taken",
@@ -34,7 +49,7 @@ struct WorthOfRuns {
         var notes: [ContentID: String] = [:]
         var known: [(id: ContentID, candidate: GapValue.Candidate)] = []
         for entry in try store.history(of: run) where entry.id != strong.key.snapshot && notes[entry.id] == nil && !known.contains(where: { $0.id == entry.id }) {
-            let evaluation = try EntropyEvaluation(store, "\(entry.id)", probe, limits.options)
+            let evaluation = try EntropyEvaluation(store, "\(entry.id)", probe, ScoringOptions())
             if try evaluation.isKept() {
                 known.append((entry.id, GapValue.Candidate(try evaluation.outputs())))
             } else {
@@ -59,7 +74,7 @@ struct WorthOfRuns {
 
     /// How well snapshots stand for the run's others: g_i(W) is by how much nearer i lies to W than to the strong snapshot, in
     /// L2 over all weights, as a share of the strong one's own norm. Nothing is known of what they can teach: a proxy.
-    private func distances(_ run: String) throws -> SnapshotWorth {
+    private func distances(_ run: String) throws(StoreError) -> SnapshotWorth {
         let strong = try store.snapshot(policy.strong ?? run).id
         var ids: [ContentID] = []
         for entry in try store.history(of: run) where entry.id != strong && !ids.contains(entry.id) { ids.append(entry.id) }
@@ -67,21 +82,19 @@ struct WorthOfRuns {
         let pairs = all.count * (all.count - 1) / 2
         var distance = [[Double]](repeating: [Double](repeating: 0, count: all.count), count: all.count)
         var norm = 0.0
-        let meter = Meter()
-        var done: UInt64 = 0
+        var done = 0
         for first in all.indices {
             for second in all.indices where second > first {
-                if Interrupt.isRequested { throw StoreError(.interrupted, "interrupted; nothing was dropped") }
+                if monitor.isCancelled() { throw StoreError(.interrupted, "interrupted; nothing was dropped") }
                 let delta = try CheckpointDiff.compare(try store.contents(of: all[first]), try store.contents(of: all[second]))
                 let weights = delta.compared.filter { $0.part == .weights }
                 distance[first][second] = weights.reduce(0) { $0 + $1.sumDelta }.squareRoot()
                 distance[second][first] = distance[first][second]
                 if second == all.count - 1 { norm = max(norm, weights.reduce(0) { $0 + $1.sumSecond }.squareRoot()) }
                 done += 1
-                Console.progress { meter.tokens("\(run): distances", done, UInt64(pairs), unit: "pairs") }
+                progress(run, done, pairs)
             }
         }
-        Console.endProgress()
         var gains: [ContentID: [Double]] = [:]
         for (index, id) in ids.enumerated() {
             gains[id] = ids.indices.map { max(0, distance[$0][ids.count] - distance[$0][index]) / max(norm, .leastNormalMagnitude) }
@@ -92,7 +105,7 @@ struct WorthOfRuns {
 
 extension GapValue.Candidate {
     /// A candidate by its record's means.
-    init(_ means: [SampleMeans]) {
+    package init(_ means: [SampleMeans]) {
         let tokens = means.reduce(0) { $0 + $1.tokens }
         let loss = means.reduce(0) { $0 + $1.nll * Double($1.tokens) }
         self.init(entropy: means.map(\.entropy), meanNLL: loss / Double(max(1, tokens)))
