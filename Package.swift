@@ -20,6 +20,8 @@ let package = Package(
         .library(name: "CheckpointDiff", targets: ["CheckpointDiff"]),
         .library(name: "LanguageModel", targets: ["LanguageModel"]),
         .library(name: "WeakTraining", targets: ["WeakTraining"]),
+        // libckpt: what ckpt.h declares, for C and for Python. `tools/python` gives it that name.
+        .library(name: "CkptC", type: .dynamic, targets: ["CkptC"]),
     ],
     dependencies: [
         // SHA-256 with the processor's own instructions, kept by Apple.
@@ -63,6 +65,13 @@ let package = Package(
         .target(
             name: "CheckpointReports",
             dependencies: ["CheckpointStore", "CheckpointDiff", "LanguageModel", "WeakTraining", "TensorFormats"],
+            swiftSettings: settings),
+        .target(name: "CkptABI"),
+        .target(
+            name: "CkptC",
+            dependencies: [
+                "CkptABI", "BlockCodec", "CheckpointReports", "CheckpointStore", "CheckpointDiff", "LanguageModel", "WeakTraining", "TensorFormats",
+            ],
             swiftSettings: settings),
         .executableTarget(
             name: "ckpt",

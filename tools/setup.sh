@@ -39,3 +39,24 @@ need_packages() {
 }
 
 build_packages=(liblmdb-dev libzstd-dev libxxhash-dev pkg-config)
+
+# Has libraries linked in whose static ones are at hand; $1: a directory for that; the rest: pkg-config's names of them.
+use_static_libraries() {
+    # A directory that has the static libraries alone, and descriptions that lead the linker there: it takes shared ones where it can.
+    local static=$1 module library description place
+    shift
+    rm -rf "$static"
+    mkdir -p "$static"
+    for module in "$@"; do
+        library=lib${module#lib}.a
+        description=$(pkg-config --variable=pcfiledir "$module" || true)/$module.pc
+        # Not every description names the directory right; beside the library it lies all the same.
+        for place in "$(pkg-config --variable=libdir "$module" || true)" "${description%/pkgconfig/*}"; do
+            [ -f "$place/$library" ] && [ -f "$description" ] || continue
+            ln -s "$place/$library" "$static/"
+            sed "s|^libdir=.*|libdir=${static// /\\\\ }|" "$description" >"$static/$module.pc"
+            break
+        done
+    done
+    export PKG_CONFIG_PATH=$static${PKG_CONFIG_PATH:+:$PKG_CONFIG_PATH}
+}

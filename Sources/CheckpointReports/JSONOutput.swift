@@ -34,6 +34,7 @@ package enum JSONOutput: ExpressibleByDictionaryLiteral, ExpressibleByArrayLiter
     }
 
     package static func strings(_ values: [String]) -> JSONOutput { .array(values.map { .string($0) }) }
+    package static func texts(_ values: [String: String]) -> JSONOutput { .object(values.sorted { $0.key < $1.key }.map { ($0.key, .string($0.value)) }) }
     package static func shape(_ dims: [UInt64]) -> JSONOutput { .array(dims.map { .unsigned($0) }) }
     package static func optional(_ text: String?) -> JSONOutput { text.map { .string($0) } ?? .null }
 

@@ -19,6 +19,14 @@ public struct EntropyFile: Sendable {
     /// Where the settings say that samples were cut.
     private var maximumLength: Int?
 
+    /// What a program has at hand.
+    public init(provenance: [String: String], settings: [String: String], columns: [EntropyColumn], outputs: [SampleOutputs]) {
+        self.provenance = provenance
+        self.settings = settings
+        self.columns = columns.sorted()
+        self.outputs = outputs
+    }
+
     /// Reads the file at `path`, whose ids are those of samples of `probe`.
     ///
     /// - Throws: `.badInput` with file, line and key, or with the sample for figures that are none.

@@ -63,6 +63,11 @@ extension Store {
         return isSound ? path : nil
     }
 
+    /// The directory of the image that `snapshot` has; nil when it has none.
+    package func imageInPlace(of snapshot: Snapshot) throws(StoreError) -> String? {
+        try throwingStoreErrors { try soundImagePath(snapshot) }
+    }
+
     /// Makes the image of a snapshot from its packed blocks, unless it has one. Under the store lock only.
     func makeImage(of id: ContentID) throws -> String {
         let snapshot = try loadSnapshot(id)

@@ -46,6 +46,9 @@ public final class MappedFile: @unchecked Sendable {
         }
     }
 
+    /// Fills `buffer` from `offset` by a read of the file, which throws where a touch of the map would be a signal.
+    func read(at offset: UInt64, into buffer: UnsafeMutableRawBufferPointer) throws { try file.read(at: offset, into: buffer) }
+
     deinit {
         if let base = bytes.baseAddress { munmap(UnsafeMutableRawPointer(mutating: base), bytes.count) }
     }

@@ -66,6 +66,18 @@ public final class TensorView {
 }
 
 extension Store {
+    /// A view of `tensor` of `snapshot` over its image; nil when it has none.
+    ///
+    /// - Complexity: O(1).
+    package func mappedView(of tensor: TensorEntry, in snapshot: Snapshot) throws(StoreError) -> TensorView? {
+        try throwingStoreErrors {
+            guard try read({ transaction, tables in try transaction.contains(tables[.image], snapshot.id.bytes) }),
+                let map = try? maps.map(ImageWriter.path(path, snapshot.id) + "/" + tensor.file)
+            else { return nil }
+            return try TensorView(tensor, file: map)
+        }
+    }
+
     /// A view of the tensor `name` of `snapshot`: over its image when it has one, else over its blocks.
     ///
     /// - Throws: `.noSuchRef`; `.failed` for a strided tensor of a snapshot without an image.
@@ -76,11 +88,7 @@ extension Store {
         return try throwingStoreErrors {
             let generation = try currentGeneration()
             let transaction = try generation.environment.beginRead()
-            if try transaction.contains(generation.tables[.image], snapshot.id.bytes),
-                let map = try? maps.map(ImageWriter.path(path, snapshot.id) + "/" + entry.file)
-            {
-                return try TensorView(entry, file: map)
-            }
+            if let view = try mappedView(of: entry, in: snapshot) { return view }
             guard let storage = entry.storage, entry.strides == nil, entry.storageOffset == 0 else {
                 throw StoreError(
                     .failed, "\(name): a strided view needs the snapshot's image", hint: "ckpt path makes one")

@@ -29,22 +29,9 @@ struct EntropyImport {
     /// - Throws: `StoreError`; the store is unchanged then.
     init(_ store: Store, _ ref: String, probe name: String, _ path: String) throws(StoreError) {
         self.name = ref
-        let snapshot = try store.snapshot(ref).id
-        let (id, _, probe) = try store.probe(name)
-        var file = try EntropyFile(path, probe: probe)
-        file.settings = try RecordSettings.canonical(file.settings, on: probe) { text throws(StoreError) in try store.snapshot(text).id }
-        if let made = file.provenance["snapshot"], made != "\(snapshot)" {
-            throw StoreError(
-                .badInput, "\(path): its provenance says that it was made of snapshot \(made.prefix(12)), and \(ref) is \(snapshot.short)")
-        }
-        if let columns = RecordSettings.columns(under: file.settings), columns != Set(file.columns) {
-            let names = columns.sorted().map(\.name).joined(separator: ", ")
-            throw StoreError(
-                .badInput, "\(path): columns \(file.columns.map(\.name).joined(separator: ", ")) under settings that ckpt itself uses",
-                hint: "those have \(names); else add a setting of your own")
-        }
+        let file = try EntropyFile(path, probe: store.probe(name).probe)
         samples = file.outputs.count
-        record = try store.importOutputs(file, of: snapshot, on: "\(id)")
+        record = try store.importRecord(file, of: ref, on: name, name: path)
         outputs = try store.outputs(of: record.key)
     }
 
@@ -70,7 +57,7 @@ struct EntropyImport {
             "snapshot": .string("\(record.key.snapshot)"), "probe": .string("\(record.key.probe)"),
             "imported_samples": .int(samples), "samples_done": .int(record.samplesDone), "samples_total": .int(record.samplesTotal),
             "tokens": .int(record.tokens), "columns": .strings(record.columns.map(\.name)),
-            "settings": Provenance.json(record.key.settings), "provenance": Provenance.json(record.provenance), "used": .bool(isUsed),
+            "settings": .texts(record.key.settings), "provenance": .texts(record.provenance), "used": .bool(isUsed),
         ]
     }
 

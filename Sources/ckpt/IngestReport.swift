@@ -35,7 +35,7 @@ final class IngestReport: Sendable {
         totals.withLock { $0.results.append(result) }
         Console.endProgress()
         for note in result.notes { Console.error("ckpt: note: \(Console.printable(note))") }
-        Console.print(isJSON ? json(result).text : line(result))
+        Console.print(isJSON ? result.json.text : line(result))
         guard !isJSON, !result.droppedOptimizers.isEmpty else { return }
         Console.print("optimizer dropped: \(result.droppedOptimizers.joined(separator: ", "))")
     }
@@ -74,22 +74,5 @@ final class IngestReport: Sendable {
             let share = result.newBytes == 0 ? "" : " (\(Format.fixed(Double(result.packedBytes) / Double(result.newBytes), 3)))"
             return "\(name)  \(Format.bytes(result.rawBytes)); \(Format.bytes(result.newBytes)) new, kept in \(Format.bytes(result.packedBytes))\(share)"
         }
-    }
-
-    private func json(_ result: IngestResult) -> JSONOutput {
-        let outcome =
-            switch result.outcome {
-            case .stored: "stored"
-            case .known: "known"
-            case .unchanged: "unchanged"
-            case .pruned: "pruned"
-            }
-        return [
-            "message_type": "snapshot", "source": .string(result.source), "run": .string(result.run),
-            "step": .unsigned(result.step), "id": .string("\(result.id)"), "outcome": .string(outcome),
-            "raw_bytes": .unsigned(result.rawBytes), "new_bytes": .unsigned(result.newBytes),
-            "packed_bytes": .unsigned(result.packedBytes), "image": .optional(result.image),
-            "notes": .strings(result.notes), "dropped_optimizers": .strings(result.droppedOptimizers),
-        ]
     }
 }

@@ -159,14 +159,14 @@ struct OutputDiffFormat {
         func model(_ evaluation: EntropyEvaluation) throws(StoreError) -> JSONOutput {
             [
                 "ref": .string(evaluation.ref), "snapshot": .string("\(evaluation.key.snapshot)"),
-                "provenance": Provenance.json(try evaluation.record()?.provenance ?? [:]),
+                "provenance": .texts(try evaluation.record()?.provenance ?? [:]),
             ]
         }
         return [
             ("probe", .string("\(pair.key.probe)")), ("weak", try model(pair.weak)), ("strong", try model(pair.strong)),
             // As it is in the settings: 0.42, not the nearest number in single precision.
-            ("lambda", .double(Double("\(pair.lambda)")!)), ("settings", Provenance.json(pair.key.settings)),
-            ("provenance", Provenance.json(try pair.record()?.provenance ?? [:])),
+            ("lambda", .double(Double("\(pair.lambda)")!)), ("settings", .texts(pair.key.settings)),
+            ("provenance", .texts(try pair.record()?.provenance ?? [:])),
         ]
     }
 }

@@ -39,15 +39,6 @@ struct ProbeRecords {
     }
 
     var json: JSONOutput {
-        .array(
-            records.map { record in
-                [
-                    "id": .string("\(record.key.id)"), "snapshot": .string("\(record.key.snapshot)"),
-                    "ref": .optional(refs[record.key.snapshot]), "settings": Provenance.json(record.key.settings),
-                    "columns": .strings(record.columns.map(\.name)), "samples_done": .int(record.samplesDone),
-                    "samples_total": .int(record.samplesTotal), "tokens": .int(record.tokens), "record_bytes": .unsigned(record.bytes),
-                    "provenance": Provenance.json(record.provenance), "created": .string(Timestamp.text(record.created)),
-                ]
-            })
+        .array(records.map { $0.json(ref: refs[$0.key.snapshot]) })
     }
 }

@@ -1,4 +1,3 @@
-import CheckpointReports
 import CheckpointStore
 
 /// Where figures come from, in words.
@@ -19,9 +18,5 @@ enum Provenance {
     static func note(_ figures: String, _ record: EntropyRecord?) {
         guard let words = record.flatMap(foreign) else { return }
         Console.error(Console.printable("ckpt: note: \(figures) come from \(words)"))
-    }
-
-    static func json(_ texts: [String: String]) -> JSONOutput {
-        .object(texts.sorted { $0.key < $1.key }.map { ($0.key, .string($0.value)) })
     }
 }

@@ -90,8 +90,8 @@ struct EntropyCommand: ParsableCommand {
     private func json(_ evaluation: EntropyEvaluation, _ means: [SampleMeans], _ totals: Totals) throws(StoreError) -> JSONOutput {
         [
             "snapshot": .string("\(evaluation.key.snapshot)"), "probe": .string("\(evaluation.key.probe)"),
-            "settings": Provenance.json(evaluation.key.settings),
-            "provenance": Provenance.json(try evaluation.record()?.provenance ?? [:]),
+            "settings": .texts(evaluation.key.settings),
+            "provenance": .texts(try evaluation.record()?.provenance ?? [:]),
             "entropy": totals.entropy.json, "nll": totals.nll.json, "top1": totals.top1.json,
             "cut_samples": .strings(evaluation.probe.cutSamples),
             "samples": .array(

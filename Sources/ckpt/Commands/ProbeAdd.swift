@@ -49,7 +49,7 @@ struct ProbeAdd: ParsableCommand {
             throw StoreError(.conflict, "\(name): removed meanwhile")
         }
         if options.json {
-            Console.print(ProbeFormat.json(added).text)
+            Console.print(added.json.text)
         } else {
             Console.print(
                 "\(name)  \(id.short)  \(Format.count(added.samples, "sample")), \(Format.count(added.tokens, "token")), \(added.supervisedTokens) supervised; kept in \(Format.bytes(added.bytes))")

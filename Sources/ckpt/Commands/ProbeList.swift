@@ -11,7 +11,7 @@ struct ProbeList: ParsableCommand {
     func run() throws {
         let probes = try options.open().probes()
         if options.json {
-            Console.print(JSONOutput.array(probes.map(ProbeFormat.json)).text)
+            Console.print(JSONOutput.array(probes.map(\.json)).text)
             return
         }
         guard !probes.isEmpty else {

@@ -54,7 +54,7 @@ struct ProbeShow: ParsableCommand {
             "id": .string("\(id)"), "name": .optional(name), "tokenizer": .optional(probe.tokenizer.map { "\($0)" }),
             "samples": .int(probe.samples.count), "tokens": .int(probe.samples.reduce(0) { $0 + $1.tokens.count }),
             "supervised_tokens": .int(probe.samples.reduce(0) { $0 + $1.supervisedCount }),
-            "rows": .array(shown.map(ProbeFormat.json)), "records": records.json,
+            "rows": .array(shown.map(\.json)), "records": records.json,
         ]
     }
 }

@@ -41,7 +41,7 @@ struct Verify: ParsableCommand {
                 Console.progress { meter.line("verify", progress.doneBytes, progress.totalBytes) }
             })
         Console.endProgress()
-        Console.print(options.json ? json(report).text : text(report))
+        Console.print(options.json ? report.json.text : text(report))
         if !report.problems.isEmpty { throw ExitCode(ExitStatus.found.rawValue) }
     }
 
@@ -53,7 +53,7 @@ struct Verify: ParsableCommand {
             })
         Console.endProgress()
         if options.json {
-            guard case .object(let members) = json(result.report) else { return }
+            guard case .object(let members) = result.report.json else { return }
             let repaired: [(String, JSONOutput)] = [
                 ("recovered", .array(result.recovered.map { ["what": .string($0.what), "source": .string($0.source)] })),
                 ("counts_mended", .int(result.counts)), ("images_mended", .int(result.images)),
@@ -80,19 +80,5 @@ struct Verify: ParsableCommand {
         if report.pending > 0 { lines.append("\(Format.count(report.pending, "unfinished ingest")); the next writer releases what they staged") }
         lines.append(report.problems.isEmpty ? "whole: \(checked)" : "\(Format.count(report.problems.count, "problem")) in \(checked)")
         return lines.joined(separator: "\n")
-    }
-
-    private func json(_ report: VerifyReport) -> JSONOutput {
-        [
-            "ok": .bool(report.problems.isEmpty), "snapshots": .int(report.snapshots), "blocks": .int(report.blocks),
-            "hashed_bytes": .unsigned(report.bytes), "images": .int(report.images),
-            "probes": .int(report.probes), "entropy_records": .int(report.entropyRecords), "pages": .unsigned(report.pages),
-            "free_pages": .unsigned(report.freePages), "pending": .int(report.pending),
-            "notes": .strings(report.notes),
-            "problems": .array(
-                report.problems.map {
-                    ["reason": .string($0.reason), "snapshots": .strings($0.snapshots), "tensors": .strings($0.tensors)]
-                }),
-        ]
     }
 }

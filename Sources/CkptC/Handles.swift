@@ -1,0 +1,61 @@
+#if canImport(Glibc)
+import Glibc
+#elseif canImport(Musl)
+import Musl
+#else
+import Darwin
+#endif
+
+/// What the handles that callers hold stand for.
+///
+/// A handle is a number and no address: one that was closed, or made up, is not found here, where an address would be looked behind.
+enum Handles {
+    /// The objects by their handles, and the number of the next.
+    nonisolated(unsafe) private static var objects: [UInt: AnyObject] = [:]
+    nonisolated(unsafe) private static var next: UInt = 0x10000
+
+    static func add(_ object: AnyObject) -> OpaquePointer {
+        SharedLock.with {
+            defer { next += 16 }
+            objects[next] = object
+            return OpaquePointer(bitPattern: next)!
+        }
+    }
+
+    /// - Throws: `.badHandle`.
+    static func find<Object: AnyObject>(_ handle: OpaquePointer?, _ what: String, as type: Object.Type = Object.self) throws(CallError) -> Object {
+        guard let handle else { throw CallError(.badHandle, "no \(what): the handle is NULL") }
+        guard let object = SharedLock.with({ objects[UInt(bitPattern: handle)] }) as? Object else {
+            throw CallError(.badHandle, "no \(what): the handle was closed, or is none")
+        }
+        return object
+    }
+
+    /// Forgets a handle; its object goes when the last call that uses it ends.
+    static func remove<Object: AnyObject>(_ handle: OpaquePointer?, _ what: String, as type: Object.Type) throws(CallError) {
+        guard handle != nil else { return }
+        let object: Object = try find(handle, what)
+        _ = SharedLock.with { objects.removeValue(forKey: UInt(bitPattern: handle)) }
+        withExtendedLifetime(object) {}
+    }
+}
+
+/// One lock for all that threads share here. It is free in a child of `fork`, whatever the parent's other threads were doing.
+enum SharedLock {
+    nonisolated(unsafe) private static let mutex: UnsafeMutablePointer<pthread_mutex_t> = {
+        let mutex = UnsafeMutablePointer<pthread_mutex_t>.allocate(capacity: 1)
+        pthread_mutex_init(mutex, nil)
+        // Held over the fork, so that nobody else holds it then.
+        pthread_atfork({ SharedLock.lock() }, { SharedLock.unlock() }, { SharedLock.unlock() })
+        return mutex
+    }()
+
+    private static func lock() { pthread_mutex_lock(mutex) }
+    private static func unlock() { pthread_mutex_unlock(mutex) }
+
+    static func with<R, E: Error>(_ body: () throws(E) -> R) throws(E) -> R {
+        lock()
+        defer { unlock() }
+        return try body()
+    }
+}
