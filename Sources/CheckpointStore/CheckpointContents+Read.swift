@@ -79,12 +79,16 @@ extension CheckpointContents {
     /// Bytes of a file that one processor reads at a time.
     private static let pieceBytes: UInt64 = 2 << 20
 
+    private func map(of tensor: TensorEntry) -> MappedFile? {
+        if case .files(let maps, _) = origin { maps[tensor.file] } else { nil }
+    }
+
     /// `range` of a tensor cut where it is best read.
     private func pieceRanges(of tensor: TensorEntry, _ range: Range<UInt64>) -> [Range<UInt64>] {
         guard !range.isEmpty else { return [] }
         // One with strides is gathered whole by whoever reads it.
         if tensor.strides != nil { return [range] }
-        if isMapped {
+        if map(of: tensor) != nil {
             return stride(from: range.lowerBound, to: range.upperBound, by: Int(CheckpointContents.pieceBytes)).map {
                 $0..<min($0 + CheckpointContents.pieceBytes, range.upperBound)
             }
@@ -94,7 +98,7 @@ extension CheckpointContents {
 
     /// Reads from the tensor's file; false where there is none or its elements do not lie side by side.
     private func readFile(_ tensor: TensorEntry, _ range: Range<UInt64>, into room: UnsafeMutableRawBufferPointer) throws -> Bool {
-        guard case .files(let maps) = origin, tensor.strides == nil, let map = maps[tensor.file] else { return false }
+        guard tensor.strides == nil, let map = map(of: tensor) else { return false }
         try map.read(at: tensor.fileOffset + range.lowerBound, into: room)
         return true
     }

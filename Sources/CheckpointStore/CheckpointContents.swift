@@ -4,8 +4,8 @@ internal import TensorFormats
 /// The tensors of a checkpoint, wherever it is: a snapshot of a store, or files outside one.
 public struct CheckpointContents: Sendable {
     enum Origin: Sendable {
-        /// Whole files, by their path in the checkpoint: an image's, or the checkpoint's own.
-        case files([String: MappedFile])
+        /// Whole files, by their path in the checkpoint: an image's, or the checkpoint's own. What an image leaves out is in blocks.
+        case files([String: MappedFile], rest: (store: Store, snapshot: Snapshot)?)
         /// Packed blocks.
         case store(Store, Snapshot)
     }
@@ -29,7 +29,7 @@ public struct CheckpointContents: Sendable {
 
     /// The same checkpoint with `tensors` mapped.
     init(_ other: CheckpointContents, tensors: [TensorEntry], maps: [String: MappedFile]) {
-        self.init(name: other.name, id: other.id, tensors: tensors, origin: .files(maps), sidecars: other.sidecars)
+        self.init(name: other.name, id: other.id, tensors: tensors, origin: .files(maps, rest: nil), sidecars: other.sidecars)
     }
 
     /// The same checkpoint with those of its tensors that are wanted.
@@ -39,13 +39,17 @@ public struct CheckpointContents: Sendable {
 
     /// Whether every tensor that has no strides is mapped whole, so that `withBytes` hands out any range of it in place.
     public var isMapped: Bool {
-        if case .files = origin { true } else { false }
+        if case .files(let maps, let rest) = origin { rest == nil || tensors.allSatisfy { maps[$0.file] != nil } } else { false }
     }
 
     /// Maps the files below `directory` that hold `tensors`: opened now, they stay readable when they are deleted.
-    fileprivate static func map(_ tensors: [TensorEntry], in directory: String) throws -> [String: MappedFile] {
+    ///
+    /// - Parameter leavingOut: those of parts whose files are not there.
+    fileprivate static func map(
+        _ tensors: [TensorEntry], in directory: String, leavingOut: Set<PartKind> = []
+    ) throws -> [String: MappedFile] {
         var maps: [String: MappedFile] = [:]
-        for tensor in tensors where maps[tensor.file] == nil {
+        for tensor in tensors where maps[tensor.file] == nil && !leavingOut.contains(tensor.part) {
             maps[tensor.file] = try MappedFile(directory + "/" + tensor.file)
         }
         return maps
@@ -72,7 +76,7 @@ public struct CheckpointContents: Sendable {
             let directory = isFile ? FileSystem.parent(source.path) ?? "." : source.path
             let maps = try CheckpointContents.map(tensors, in: directory)
             return CheckpointContents(
-                name: path, id: nil, tensors: tensors, origin: .files(maps),
+                name: path, id: nil, tensors: tensors, origin: .files(maps, rest: nil),
                 sidecars: Sidecars(name: path, origin: .directory(directory)))
         }
     }
@@ -85,13 +89,18 @@ public struct CheckpointContents: Sendable {
     /// One that shares what it decodes with others of the same store and thread.
     package func makeReader(remembering recent: RecentBlocks?) throws(StoreError) -> TensorReader {
         try throwingStoreErrors {
-            switch origin {
-            case .files(let maps): return TensorReader(.files(maps))
-            case .store(let store, let snapshot):
+            func blocks(_ store: Store, _ snapshot: Snapshot) throws -> BlockReader {
                 let generation = store.openGeneration
                 let transaction = try generation.environment.beginRead()
                 try transaction.checkHolds(generation.tables, snapshot, named: name)
-                return TensorReader(.blocks(BlockReader(transaction, generation.tables, recent)))
+                return BlockReader(transaction, generation.tables, recent)
+            }
+            switch origin {
+            case .files(let maps, let rest):
+                // A reader of what is mapped holds no transaction.
+                let isNeeded = rest != nil && !isMapped
+                return TensorReader(.files(maps, rest: isNeeded ? try rest.map { try blocks($0.store, $0.snapshot) } : nil))
+            case .store(let store, let snapshot): return TensorReader(.blocks(try blocks(store, snapshot)))
             }
         }
     }
@@ -147,10 +156,14 @@ extension Store {
         let snapshot = try loadSnapshot(id)
         let tensors = snapshot.tensors
         // An image may be dropped between the two steps, or damaged: the blocks are always there.
-        let maps = try soundImagePath(snapshot).flatMap { image in try? CheckpointContents.map(tensors, in: image) }
+        let image = try soundImage(snapshot)
+        let maps = image.flatMap { image in
+            try? CheckpointContents.map(tensors, in: image.path, leavingOut: image.isWhole ? [] : [.optimizer])
+        }
+        let origin: CheckpointContents.Origin =
+            if let image, let maps { .files(maps, rest: image.isWhole ? nil : (self, snapshot)) } else { .store(self, snapshot) }
         return CheckpointContents(
-            name: name, id: snapshot.id, tensors: tensors, origin: maps.map { .files($0) } ?? .store(self, snapshot),
-            sidecars: Sidecars(name: name, origin: .store(self, snapshot)))
+            name: name, id: snapshot.id, tensors: tensors, origin: origin, sidecars: Sidecars(name: name, origin: .store(self, snapshot)))
     }
 }
 
@@ -158,7 +171,7 @@ extension Store {
 /// are packed. For one thread; holds a read transaction while it lives.
 public final class TensorReader {
     fileprivate enum Backing {
-        case files([String: MappedFile])
+        case files([String: MappedFile], rest: BlockReader?)
         case blocks(BlockReader)
     }
 
@@ -201,8 +214,11 @@ public final class TensorReader {
         of tensor: TensorEntry, _ range: Range<UInt64>, _ body: (UnsafeRawBufferPointer) throws -> R
     ) throws -> R {
         switch backing {
-        case .files(let maps):
-            guard let map = maps[tensor.file] else { throw StoreError(.failed, "\(tensor.file): not opened") }
+        case .files(let maps, let rest):
+            guard let map = maps[tensor.file] else {
+                guard let rest else { throw StoreError(.failed, "\(tensor.file): not opened") }
+                return try TensorReader.withBytes(of: tensor, range, from: rest, body)
+            }
             let start = tensor.fileOffset + range.lowerBound
             guard tensor.fileOffset + range.upperBound <= UInt64(map.bytes.count) else {
                 throw StoreError(.damaged, "\(map.path): byte \(map.bytes.count): the file ends inside \(tensor.name)")
@@ -211,12 +227,16 @@ public final class TensorReader {
             return try withExtendedLifetime(map) {
                 try body(UnsafeRawBufferPointer(rebasing: map.bytes[Int(start)..<Int(start) + range.count]))
             }
-        case .blocks(let reader):
-            guard let storage = tensor.storage else { throw StoreError(.failed, "\(tensor.name): not in a store") }
-            let start = tensor.storageOffset + range.lowerBound
-            let bytes = try reader.bytes(of: storage, start..<(start + UInt64(range.count)))
-            return try body(bytes)
+        case .blocks(let reader): return try TensorReader.withBytes(of: tensor, range, from: reader, body)
         }
+    }
+
+    private static func withBytes<R>(
+        of tensor: TensorEntry, _ range: Range<UInt64>, from reader: BlockReader, _ body: (UnsafeRawBufferPointer) throws -> R
+    ) throws -> R {
+        guard let storage = tensor.storage else { throw StoreError(.failed, "\(tensor.name): not in a store") }
+        let start = tensor.storageOffset + range.lowerBound
+        return try body(reader.bytes(of: storage, start..<(start + UInt64(range.count))))
     }
 
     /// Whether every block of a stored tensor's storage is kept raw.

@@ -26,6 +26,7 @@ struct CheckpointReader {
     var tensors: [PlannedTensor] = []
     /// Files kept without a look inside, and values skipped, in words.
     var notes: [String] = []
+    private var isOptimizerOnly = false
 
     var byteCount: UInt64 { files.reduce(0) { $0 + $1.layout.size } }
 
@@ -38,6 +39,7 @@ struct CheckpointReader {
             try add(file)
         }
         try checkIndexes()
+        isOptimizerOnly = files.allSatisfy { $0.source.part == .optimizer }
     }
 
     private mutating func add(_ file: SourceFile) throws {
@@ -116,6 +118,9 @@ struct CheckpointReader {
             }
         }
     }
+
+    /// Whether an image of the checkpoint has this file: see `Snapshot.filesOfImages`.
+    func isInImages(_ file: SourceFile) -> Bool { file.part != .optimizer || isOptimizerOnly }
 
     /// The ranges of the file that block `index` of `tensor` is read from.
     func ranges(ofBlock index: Int, in tensor: PlannedTensor) -> [Range<UInt64>] {

@@ -244,6 +244,17 @@ enum FileSystem {
     }
 
     /// Removes a file; one that is not there is no error.
+    /// Another name for a file; false when there is none. The corresponding C function is `link`.
+    static func link(_ path: String, as other: String) -> Bool {
+        #if canImport(Glibc)
+        Glibc.link(path, other) == 0
+        #elseif canImport(Musl)
+        Musl.link(path, other) == 0
+        #else
+        Darwin.link(path, other) == 0
+        #endif
+    }
+
     static func removeFile(_ path: String) throws {
         guard unlink(path) == 0 || errno == ENOENT else { throw failure("remove", path) }
     }

@@ -21,6 +21,28 @@ struct ImageRecord: Equatable {
     }
 }
 
+/// An image whose files are as they were made.
+struct SoundImage {
+    var path: String
+    /// With the optimizer state, where the snapshot has one.
+    var isWhole: Bool
+}
+
+extension Snapshot {
+    /// The files that every image of it has: all but its optimizer state, which takes several times the weights' room and which nobody
+    /// reads but to train on. `Store.imageDirectory` adds that.
+    var filesOfImages: [PartManifest.File] {
+        let files = parts.filter { $0.kind != .optimizer }.flatMap(\.files)
+        // One that is nothing else.
+        return files.isEmpty ? self.files : files
+    }
+
+    /// The files that whole images of it have besides.
+    var filesOfWholeImages: [PartManifest.File] {
+        parts.count == 1 ? [] : parts.filter { $0.kind == .optimizer }.flatMap(\.files)
+    }
+}
+
 extension Transaction where Self: ~Copyable {
     /// Whether a snapshot's image is wanted: it is pinned, or the head of a run.
     func keepsImage(_ tables: Tables, _ id: ContentID) throws -> Bool {
@@ -46,38 +68,49 @@ extension Store {
         return isRecorded && FileSystem.status(path) != nil ? path : nil
     }
 
-    /// The directory of the snapshot's image if its files look as they did when it was made: there, of their sizes, not
-    /// written to since. (`verify` reads them.)
+    /// The image of `snapshot` if its files look as they did when it was made: there, of their sizes, not written to since.
+    /// (`verify` reads them.)
     ///
     /// - Complexity: O(files).
-    func soundImagePath(_ snapshot: Snapshot) throws -> String? {
+    func soundImage(_ snapshot: Snapshot) throws -> SoundImage? {
         guard let path = try imagePath(snapshot.id),
             let record = try read({ transaction, tables in try transaction.record(tables, .image, snapshot.id.bytes) })
         else { return nil }
         let made = try ImageRecord(record).made
-        let isSound = snapshot.files.allSatisfy { file in
+        func isSound(_ file: PartManifest.File) -> Bool {
             guard let status = FileSystem.status(path + "/" + file.path) else { return false }
             if file.isDirectory { return status.isDirectory }
             return status.isRegular && status.size == file.size && status.modified <= made
         }
-        return isSound ? path : nil
+        let extra = snapshot.filesOfWholeImages
+        guard snapshot.filesOfImages.allSatisfy(isSound) else { return nil }
+        // Those there are, or none of them.
+        if extra.allSatisfy(isSound) { return SoundImage(path: path, isWhole: true) }
+        guard extra.allSatisfy({ FileSystem.status(path + "/" + $0.path) == nil }) else { return nil }
+        return SoundImage(path: path, isWhole: false)
     }
 
-    /// The directory of the image that `snapshot` has; nil when it has none.
+    /// The directory of the image that `snapshot` has; nil when it has none. Optimizer state may be left out of it.
     package func imageInPlace(of snapshot: Snapshot) throws(StoreError) -> String? {
-        try throwingStoreErrors { try soundImagePath(snapshot) }
+        try throwingStoreErrors { try soundImage(snapshot)?.path }
     }
 
     /// Makes the image of a snapshot from its packed blocks, unless it has one. Under the store lock only.
-    func makeImage(of id: ContentID) throws -> String {
+    ///
+    /// - Parameter whole: with its optimizer state.
+    func makeImage(of id: ContentID, whole: Bool) throws -> String {
         let snapshot = try loadSnapshot(id)
-        if let path = try soundImagePath(snapshot) { return path }
+        let sound = try soundImage(snapshot)
+        if let sound, sound.isWhole || !whole { return sound.path }
         let image = try ImageWriter(store: path)
-        try SnapshotWriter(store: self, monitor: Monitor(isCancelled: isCancelled)).write(snapshot.files) { file in
+        let files = snapshot.filesOfImages + (whole ? snapshot.filesOfWholeImages : [])
+        try SnapshotWriter(store: self, monitor: Monitor(isCancelled: isCancelled)).write(files) { file in
             if file.isDirectory {
                 try image.makeDirectory(file.path)
                 return nil
             }
+            // What an image of the weights alone has is not written again.
+            if let sound, try image.link(file.path, from: sound.path) { return nil }
             let target = try image.create(file.path, size: file.size)
             return { try target.write($0, at: $1) }
         }
@@ -112,8 +145,8 @@ extension Store {
     public func imageDirectory(of ref: String) throws(StoreError) -> String {
         try throwingStoreErrors {
             let id = try resolve(ref)
-            if let path = try soundImagePath(loadSnapshot(id)) { return path }
-            return try withLock { try makeImage(of: id) }
+            if let image = try soundImage(loadSnapshot(id)), image.isWhole { return image.path }
+            return try withLock { try makeImage(of: id, whole: true) }
         }
     }
 }

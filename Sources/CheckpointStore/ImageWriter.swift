@@ -44,6 +44,13 @@ final class ImageWriter {
         return (file, false)
     }
 
+    /// Makes the image's file `path` the same file as that of another image; false where the file system cannot.
+    func link(_ path: String, from image: String) throws -> Bool {
+        let location = temporary + "/" + path
+        if let parent = FileSystem.parent(location) { try FileSystem.makeDirectories(parent) }
+        return FileSystem.link(image + "/" + path, as: location)
+    }
+
     func makeDirectory(_ path: String) throws {
         try FileSystem.makeDirectories(temporary + "/" + path)
     }

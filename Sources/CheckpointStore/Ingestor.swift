@@ -218,7 +218,7 @@ private struct JobList {
         let opened = try OpenSource(source)
         file = opened
         fileIndex = index
-        copy = try image?.add(source, from: opened)
+        copy = reader.isInImages(source) ? try image?.add(source, from: opened) : nil
         return opened
     }
 }

@@ -415,7 +415,7 @@ struct Repair {
             _ = try store.write { transaction, tables in try transaction.delete(tables[.image], id.bytes) }
             try FileSystem.removeTree(ImageWriter.path(store.path, id))
             let isWanted = try store.read { transaction, tables in try transaction.keepsImage(tables, id) }
-            if isWanted { _ = try? store.makeImage(of: id) }
+            if isWanted { _ = try? store.makeImage(of: id, whole: false) }
             result.images += 1
         }
     }

@@ -114,7 +114,7 @@ extension Store {
         try throwingStoreErrors {
             try withLock {
                 let id = try resolve(ref)
-                let path = try makeImage(of: id)
+                let path = try makeImage(of: id, whole: false)
                 try write { transaction, tables in try transaction.putPin(tables, id) }
                 return path
             }
@@ -151,7 +151,7 @@ extension Store {
                 // The run's new head takes the image of the one that went.
                 for step in steps where step.isHead && step.hasImage {
                     if let head = try read({ transaction, tables in try transaction.head(tables, of: step.run) }) {
-                        _ = try makeImage(of: head.record.snapshot)
+                        _ = try makeImage(of: head.record.snapshot, whole: false)
                     }
                 }
                 for run in Set(steps.map(\.run)) where try read({ transaction, tables in try transaction.head(tables, of: run) }) == nil {

@@ -130,7 +130,7 @@ extension Store {
             try label(result.id, options)
             let id = result.id
             let isPinned = try read { transaction, tables in try transaction.isPinned(tables, id) }
-            if isPinned || makesImage && !options.joins.isEmpty, result.image == nil { result.image = try makeImage(of: id) }
+            if isPinned || makesImage && !options.joins.isEmpty, result.image == nil { result.image = try makeImage(of: id, whole: false) }
             if let keep = options.optimizerKeep, thinned.insert(result.run).inserted || result.outcome != .unchanged {
                 result.droppedOptimizers = try dropOptimizers(result.run, keep: keep)
             }
@@ -139,6 +139,8 @@ extension Store {
             monitor.finished(result)
             results.append(result)
         }
+        // An optimizer state is most of a checkpoint: its room is the file system's again, and not only that of later snapshots.
+        if results.contains(where: { !$0.droppedOptimizers.isEmpty }) { _ = try returnSpace() }
         return results
     }
 
@@ -177,7 +179,7 @@ private struct Ingestion {
         }
         // Of pieces it is made when they are joined.
         let image = makesImage && options.joins.isEmpty ? try ImageWriter(store: store.path) : nil
-        for file in reader.files where file.source.isDirectory || file.source.status.size == 0 {
+        for file in reader.files where (file.source.isDirectory || file.source.status.size == 0) && reader.isInImages(file.source) {
             // Files without blocks never come up in the pipeline.
             if file.source.isDirectory { try image?.makeDirectory(file.source.path) }
             else { _ = try image?.create(file.source.path, size: 0) }

@@ -43,6 +43,17 @@ import TensorFormats
     }
 }
 
+@c @implementation public func ckpt_snapshot_metadata(
+    _ snapshot: OpaquePointer?, _ json: UnsafeMutablePointer<UnsafeMutablePointer<CChar>?>?
+) -> ckpt_status {
+    call {
+        let out = try Argument.out(json, "json")
+        let handle = try SnapshotHandle.find(snapshot)
+        let found = try handle.store.safetensorsMetadata(of: handle.snapshot)
+        try give(.object(found.sorted { $0.key < $1.key }.map { ($0.key, .texts($0.value)) }), out)
+    }
+}
+
 @c @implementation public func ckpt_snapshot_tensor_count(_ snapshot: OpaquePointer?, _ count: UnsafeMutablePointer<Int>?) -> ckpt_status {
     call {
         let out = try Argument.out(count, "count")
@@ -61,7 +72,8 @@ import TensorFormats
         let lent = handle.lent[index]
         out.pointee = ckpt_tensor(
             struct_size: out.pointee.struct_size, name: lent.name, file: lent.file, part: lent.part, dtype: lent.dtype,
-            bits: UInt32(entry.dtype.bits), rank: UInt32(entry.shape.count), shape: lent.shape, strides: lent.strides, byte_count: entry.byteCount)
+            bits: UInt32(entry.dtype.bits), rank: UInt32(entry.shape.count), shape: lent.shape, strides: lent.strides, byte_count: entry.byteCount,
+            file_offset: entry.fileOffset)
     }
 }
 

@@ -29,6 +29,8 @@ struct EntropyImport {
     /// - Throws: `StoreError`; the store is unchanged then.
     init(_ store: Store, _ ref: String, probe name: String, _ path: String) throws(StoreError) {
         self.name = ref
+        // A ref that names nothing is told before the file is read.
+        _ = try store.snapshot(ref)
         let file = try EntropyFile(path, probe: store.probe(name).probe)
         samples = file.outputs.count
         record = try store.importRecord(file, of: ref, on: name, name: path)

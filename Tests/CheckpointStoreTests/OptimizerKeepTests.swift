@@ -126,13 +126,54 @@ import Darwin
         #expect(!FileManager.default.fileExists(atPath: image + "/optimizer.pt"))
         #expect(FileManager.default.fileExists(atPath: image + "/model.safetensors"))
         try fixture.expectWhole()
-        // The same bytes come again: the part is back, in the image too.
+        // The same bytes come again: the part is back, in the whole image too.
         let back = try fixture.ingest("\(source)/checkpoint-1") { $0.rehashes = true }
         #expect(back[0].outcome == .known)
         #expect(try OptimizerKeepTests.dropped(fixture) == [])
+        #expect(!FileManager.default.fileExists(atPath: image + "/optimizer.pt"))
+        #expect(try fixture.store.imageDirectory(of: "out@1") == image)
         #expect(FileManager.default.fileExists(atPath: image + "/optimizer.pt"))
         try OptimizerKeepTests.expectExport(fixture, 1, whole: true)
         try fixture.expectWhole()
+    }
+
+    /// An image that comes with an ingest has no optimizer state. What it leaves out is read from the blocks, and added when the directory is asked for:
+    /// the files that were there stay the same files.
+    @Test func imagesLeaveItOut() throws {
+        let fixture = try StoreFixture()
+        let source = try OptimizerKeepTests.series(fixture, 1...1)
+        let image = try #require(try fixture.ingest("\(source)/checkpoint-1")[0].image)
+        #expect(!FileManager.default.fileExists(atPath: image + "/optimizer.pt"))
+        try fixture.expectWhole()
+        let contents = try fixture.store.contents("out@1")
+        let outside = try CheckpointContents(path: "\(source)/checkpoint-1")
+        #expect(contents.tensors.contains { $0.part == .optimizer } && !contents.isMapped)
+        #expect(contents.keeping { $0.part == .weights }.isMapped)
+        for (tensor, original) in zip(contents.tensors, outside.tensors) {
+            #expect(tensor.name == original.name)
+            func bytes(_ contents: CheckpointContents, _ tensor: TensorEntry) throws -> [UInt8] {
+                var bytes = [UInt8](repeating: 0, count: Int(tensor.byteCount))
+                try bytes.withUnsafeMutableBytes { try contents.read(tensor, into: $0) }
+                let whole = try contents.makeReader().withBytes(of: tensor, 0..<tensor.byteCount) { Array($0) }
+                #expect(bytes == whole)
+                return bytes
+            }
+            #expect(try bytes(contents, tensor) == bytes(outside, original), "\(tensor.name)")
+        }
+        func inode(_ file: String) throws -> Int? {
+            try FileManager.default.attributesOfItem(atPath: image + "/" + file)[.systemFileNumber] as? Int
+        }
+        let before = try inode("model.safetensors")
+        #expect(try fixture.store.imageDirectory(of: "out") == image)
+        #expect(try inode("model.safetensors") == before)
+        #expect(FileTree.differences(try FileTree.contents(of: image), try FileTree.contents(of: "\(source)/checkpoint-1")) == [])
+        #expect(try fixture.store.contents("out@1").isMapped)
+        try fixture.expectWhole()
+        // Left out again it is as before; a file of the weights is not to be missing.
+        try FileManager.default.removeItem(atPath: image + "/optimizer.pt")
+        try fixture.expectWhole()
+        try FileManager.default.removeItem(atPath: image + "/model.safetensors")
+        #expect(try Store.verify(fixture.store.path, depth: .full).problems.count == 1)
     }
 
     /// Removing a snapshot whose part is gone releases the rest.

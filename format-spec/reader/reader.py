@@ -1164,6 +1164,14 @@ class Store:
             require(sums == said, f"snapshots {id.hex()}: says (files, tensors, bytes) {said}, its parts have {sums}")
         return dict(sorted(files.items(), key=lambda item: utf8(item[0]))), dropped
 
+    def optimizer_files(self, id):
+        """The paths of a snapshot's optimizer state; none where it is nothing else."""
+        here = [part_id for kind, part_id in self.read(SNAPSHOTS, id).parts if not self.read(SNAPSHOTS, id).dropped >> kind & 1]
+        contents = [self.read(PARTS, part_id) for part_id in here]
+        if len(contents) == 1:
+            return set()
+        return {file.path for content in contents if KINDS[content.kind] == "optimizer" for file in content.files}
+
     def extract(self, id, directory):
         files, dropped = self.files(id)
         require(sum(file.size for file in files.values()) <= MOST, "beyond this reader's limit")
@@ -1379,9 +1387,13 @@ def check_image(store, id):
         there.update(os.path.normpath(os.path.join(relative, name)) for name in names)
         if not subdirectories and not names and relative != ".":
             there.add(relative)
-    require(there == set(files), f"{where}: other files than the snapshot")
+    # An image may leave optimizer state out, all of it.
+    extra = store.optimizer_files(id)
+    require(there in (set(files), set(files) - extra), f"{where}: other files than the snapshot")
     for file in files.values():
         path = os.path.join(root, file.path)
+        if file.path not in there:
+            continue
         if file.format != EMPTY_DIRECTORY:
             require(os.path.getsize(path) == file.size, f"{where}: {file.path} has another size")
             with open(path, "rb") as image:

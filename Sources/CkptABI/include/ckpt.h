@@ -156,6 +156,7 @@ typedef struct ckpt_tensor {
     const uint64_t *shape;   /* rank numbers */
     const uint64_t *strides; /* rank numbers, in elements; NULL when contiguous in row-major order */
     uint64_t byte_count;     /* of its elements, side by side */
+    uint64_t file_offset;    /* of its first element, in its file: in the image's copy of it, and in an export's */
 } ckpt_tensor;
 
 /* Opens the snapshot that `ref` names: "run@step", "run" (its newest), "run~2", a tag, or the beginning of an id. */
@@ -167,6 +168,9 @@ ckpt_status ckpt_snapshot_id(ckpt_snapshot *snapshot, char id[65]);
 
 /* {"id", "files": [{"path", "bytes", "part", "directory"}], "dropped": [part], "image"}. */
 ckpt_status ckpt_snapshot_describe(ckpt_snapshot *snapshot, char **json);
+
+/* What the headers of its safetensors files say besides their tensors: {file: {name: text}}. */
+ckpt_status ckpt_snapshot_metadata(ckpt_snapshot *snapshot, char **json);
 
 /* Tensors are numbered from 0, file by file, by name in each. */
 ckpt_status ckpt_snapshot_tensor_count(ckpt_snapshot *snapshot, size_t *count);
