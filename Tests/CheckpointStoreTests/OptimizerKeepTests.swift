@@ -142,6 +142,7 @@ import Darwin
     @Test func imagesLeaveItOut() throws {
         let fixture = try StoreFixture()
         let source = try OptimizerKeepTests.series(fixture, 1...1)
+        try FileTree.write(GoldenFiles.bytes("adamw.pt"), to: "\(source)/checkpoint-1/optimizer.pt")
         let image = try #require(try fixture.ingest("\(source)/checkpoint-1")[0].image)
         #expect(!FileManager.default.fileExists(atPath: image + "/optimizer.pt"))
         try fixture.expectWhole()
