@@ -92,6 +92,14 @@ let package = Package(
             name: "ckpt-tokenize", dependencies: ["LanguageModel"], path: "tools/reference/tokenizers",
             exclude: ["make.py", "check.py", "texts.py", "hostile.py", "variants.py", "speed.py"], swiftSettings: settings),
 
+        // What the pages in the documentation catalogs quote.
+        .executableTarget(
+            name: "first-store", dependencies: ["CheckpointStore", "CheckpointDiff"], path: "examples/first-store",
+            exclude: ["output.txt"], swiftSettings: settings),
+        .executableTarget(
+            name: "weak-driven", dependencies: ["CheckpointStore", "LanguageModel", "WeakTraining"], path: "examples/weak-driven",
+            exclude: ["output.txt"], swiftSettings: settings),
+
         .target(
             name: "TestSupport", dependencies: ["TensorFormats"], path: "Tests/TestSupport",
             swiftSettings: settings),

@@ -8,6 +8,7 @@ public struct Movement: Sendable {
     /// L2 norms of d by row and by column of the tensor as a matrix: its last dimension is the columns, all others are the rows. Nil for groups, for
     /// tensors of fewer than two dimensions, and where rows or columns were too many.
     public var rows: [Double]?
+    /// L2 norms of d by column.
     public var columns: [Double]?
 
     /// The mean distance of finite pairs, 0 where there are none.

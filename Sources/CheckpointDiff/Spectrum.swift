@@ -25,7 +25,8 @@ extension CheckpointDelta {
     /// Words that are not finite count as not moved.
     ///
     /// - Parameters:
-    ///   - first, second: what was compared.
+    ///   - first: what was compared.
+    ///   - second: likewise.
     ///   - count: how many values; `spectrum` of each tensor's delta is set.
     ///   - progress: called with bytes of tensors done and all, of one side.
     /// - Throws: `StoreError`; `.interrupted`.

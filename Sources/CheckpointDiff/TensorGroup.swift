@@ -48,6 +48,7 @@ public enum TensorGroup {
 
 /// Several tensors of a diff taken together.
 public struct DeltaGroup: Sendable {
+    /// The tensor's, the layer's or the kind's.
     public var name: String
     /// Tensors in it that were compared; identical ones are not.
     public var tensors: Int

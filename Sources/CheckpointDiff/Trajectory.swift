@@ -10,7 +10,9 @@ internal import Darwin
 public struct Trajectory: Sendable {
     /// A snapshot on the way.
     public struct Stop: Sendable {
+        /// A snapshot of the store.
         public var ref: String
+        /// Of training: speeds are per step.
         public var step: UInt64
 
         public init(ref: String, step: UInt64) {
@@ -102,7 +104,9 @@ public struct Track: Sendable {
         /// Sums of squares of d, of its products with the d before, and of squares of what the later differs from the first stop in. Each leaves
         /// out words that are not finite in one of the versions that it is about.
         public var sumDelta = 0.0
+        /// Of products of d with the d before.
         public var sumAlong = 0.0
+        /// Of squares of what the later differs from the first stop in.
         public var sumFromFirst = 0.0
 
         /// The L2 norm of d.
@@ -112,7 +116,9 @@ public struct Track: Sendable {
     }
 
     public var name: String
+    /// Tensors in it.
     public var tensors: Int
+    /// Numbers in them.
     public var words: UInt64
     /// One fewer than stops.
     public var intervals: [Interval]
@@ -131,6 +137,7 @@ public struct Track: Sendable {
             return lengths > 0 && cosine.isFinite ? max(-1, min(1, cosine)) : nil
         }
     }
+    /// The mean of those that are known; nil where none is.
     public var meanCosine: Double? {
         let known = cosines.compactMap { $0 }
         return known.isEmpty ? nil : known.reduce(0, +) / Double(known.count)

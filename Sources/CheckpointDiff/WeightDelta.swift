@@ -3,6 +3,7 @@ public import TensorFormats
 
 /// How two tensors of one name, dtype and shape differ. `d` is the second minus the first.
 public struct WeightDelta: Sendable {
+    /// The tensor's.
     public var name: String
     /// The file that holds it in the first checkpoint.
     public var file: String
@@ -20,8 +21,11 @@ public struct WeightDelta: Sendable {
     /// Sums of squares of the first and the second, of their products, and of squares of their difference. Infinite when
     /// f64 values of some 1e154 and more are squared.
     public var sumFirst: Double
+    /// Sum of squares of the second.
     public var sumSecond: Double
+    /// Sum of products of the first and the second.
     public var sumProduct: Double
+    /// Sum of squares of d.
     public var sumDelta: Double
     /// The largest |d|.
     public var maxAbs: Double
@@ -65,13 +69,16 @@ public struct WeightDelta: Sendable {
 
 /// A tensor that has no counterpart to compare with.
 public struct TensorMismatch: Sendable {
+    /// Added: only the second has it. Removed: only the first. Reshaped, retyped: both, in another shape or element type.
     public enum Reason: String, Sendable {
         case added, removed, reshaped, retyped
     }
 
     public var name: String
     public var reason: Reason
+    /// The tensor in the first checkpoint; nil where it has none.
     public var first: TensorEntry?
+    /// The tensor in the second; likewise.
     public var second: TensorEntry?
 }
 
@@ -81,6 +88,7 @@ public struct CheckpointDelta: Sendable {
     public var compared: [WeightDelta]
     /// Tensors that are the same stored bytes: skipped without reading.
     public var identical: [TensorEntry]
+    /// Tensors that could not be compared.
     public var mismatched: [TensorMismatch]
 
     /// Whether anything differs.

@@ -7,6 +7,7 @@ internal import TensorFormats
 /// Sums are in double precision, in the order of the terms, and rounded once to the type of the first term's tensor, so that the result does
 /// not depend on threads.
 public struct WeightedSum: Sendable {
+    /// A checkpoint and what it is multiplied by.
     public struct Term: Sendable {
         public var contents: CheckpointContents
         public var weight: Double
@@ -23,6 +24,7 @@ public struct WeightedSum: Sendable {
         var isSummed: Bool
     }
 
+    /// The first decides names, shapes and types.
     public let terms: [Term]
     private let tensors: [Tensor]
     /// Tensors of the weights that are not summed but the first term's: they hold no floating-point numbers.

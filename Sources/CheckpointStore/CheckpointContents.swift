@@ -14,6 +14,7 @@ public struct CheckpointContents: Sendable {
     public let name: String
     /// Nil outside a store.
     public let id: ContentID?
+    /// Of all files, weights and optimizer state, file by file.
     public let tensors: [TensorEntry]
     let origin: Origin
     /// The files beside the weights.

@@ -5,7 +5,9 @@
 /// `patience` times as long. What was taken in before is known again by sizes, times and inodes, after a restart too.
 /// For one thread.
 public final class CheckpointWatch {
+    /// How checkpoints are taken in, and when.
     public struct Options: Sendable {
+        /// As `Store.ingest` takes them.
         public var ingest = IngestOptions()
         /// How long files must have stayed as they are.
         public var settleSeconds = 5.0
@@ -21,6 +23,7 @@ public final class CheckpointWatch {
         public var waiting: [(path: String, reason: String)] = []
         /// Checkpoints that were refused; each is told once as long as it stays as it is.
         public var refused: [(path: String, error: StoreError)] = []
+        /// Checkpoints that this look took in.
         public var taken: [IngestResult] = []
         /// Of checkpoints that are in the store, and whose originals are there: oldest first.
         public var originals: [(path: String, ref: String, id: ContentID)] = []
@@ -34,6 +37,7 @@ public final class CheckpointWatch {
     private static let patience = 6.0
 
     private let store: Store
+    /// As it was given.
     public let directory: String
     private let options: Options
     /// What each checkpoint looked like, and since when.

@@ -3,6 +3,7 @@ internal import Crypto
 
 /// A SHA-256: the identity of a block, tensor, part or snapshot.
 public struct ContentID: Hashable, Comparable, Sendable, BitwiseCopyable, CustomStringConvertible {
+    /// Of a SHA-256.
     public static let byteCount = 32
     /// The bytes in order, eight to a lane, as they lie in memory.
     private var lanes: SIMD4<UInt64>
@@ -50,10 +51,12 @@ public struct ContentID: Hashable, Comparable, Sendable, BitwiseCopyable, Custom
         return (ContentID(lanes: digests.0), ContentID(lanes: digests.1))
     }
 
+    /// SHA-256 of `bytes`.
     public static func hash(of bytes: [UInt8]) -> ContentID {
         bytes.withUnsafeBytes { hash(of: $0) }
     }
 
+    /// The 32 bytes, in the order of the digits.
     public var bytes: [UInt8] { withUnsafeBytes(of: lanes) { Array($0) } }
 
     /// 64 lower-case hexadecimal digits.
@@ -62,6 +65,7 @@ public struct ContentID: Hashable, Comparable, Sendable, BitwiseCopyable, Custom
     /// The first 12 digits, as shown to people.
     public var short: String { Hex.string(Array(bytes.prefix(6))) }
 
+    /// In the order of their bytes.
     public static func < (a: ContentID, b: ContentID) -> Bool {
         withUnsafeBytes(of: a.lanes) { a in
             withUnsafeBytes(of: b.lanes) { b in a.lexicographicallyPrecedes(b) }

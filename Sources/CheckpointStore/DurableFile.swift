@@ -37,6 +37,7 @@ public final class DurableFile {
         buffer.append(contentsOf: bytes)
     }
 
+    /// Adds bytes at the end.
     public func append(_ bytes: [UInt8]) throws(StoreError) {
         try throwingStoreErrors { try bytes.withUnsafeBytes { try append($0) } }
     }

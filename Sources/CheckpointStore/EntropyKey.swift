@@ -1,5 +1,6 @@
 /// What an entropy record is kept under: figures of one snapshot on one probe, made with these settings.
 public struct EntropyKey: Sendable, Hashable {
+    /// The snapshot that was run; of a pair, the strong one.
     public var snapshot: ContentID
     public var probe: ContentID
     /// Everything that changes the figures: `max_length`, `precision`, `weak` (the id of another snapshot, 64 digits),
@@ -42,6 +43,7 @@ public enum EntropyColumn: UInt8, Sendable, CaseIterable, Comparable {
     case top1 = 2
     /// Kullback-Leibler divergence of the weak snapshot's distribution from the strong one's, and the other way round.
     case klStrongWeak = 3
+    /// Of the strong snapshot's distribution from the weak one's.
     case klWeakStrong = 4
     /// ln C of the mixed distribution.
     case lnC = 5
@@ -72,6 +74,7 @@ public enum EntropyColumn: UInt8, Sendable, CaseIterable, Comparable {
         }
     }
 
+    /// In the order of their numbers.
     public static func < (a: EntropyColumn, b: EntropyColumn) -> Bool { a.rawValue < b.rawValue }
 }
 

@@ -2,6 +2,7 @@ internal import LMDB
 
 /// The outputs of one snapshot on one probe, as far as they have been computed, and how they came about.
 public struct EntropyRecord: Sendable, Equatable {
+    /// What it is kept under.
     public var key: EntropyKey
     /// Program, version, device, precision, threads, date and the like: for people, not part of the key.
     public var provenance: [String: String]
@@ -26,6 +27,7 @@ public struct EntropyRecord: Sendable, Equatable {
 
     /// Samples whose outputs are there.
     public var samplesDone: Int { done.reduce(0) { $0 + $1.nonzeroBitCount } }
+    /// Whether every sample of the probe has its figures.
     public var isComplete: Bool { samplesDone == samplesTotal }
 
     /// Whether the outputs of sample `index` are there. O(1).

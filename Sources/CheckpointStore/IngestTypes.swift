@@ -9,10 +9,13 @@ public struct IngestOptions: Sendable {
     public var step: UInt64?
     /// The snapshot it was trained from, of a series the first; nil: the run's previous step.
     public var parent: String?
+    /// Names that each snapshot is given.
     public var tags: [String] = []
     /// Figures that each snapshot is given.
     public var metrics: [String: Double] = [:]
+    /// Whether snapshots are pinned: they keep images and are never dropped.
     public var pin = false
+    /// How new blocks are kept.
     public var packing = Packing.delta
     /// Whether optimizer state is kept.
     public var keepsOptimizer = true
@@ -37,6 +40,7 @@ public struct IngestOptions: Sendable {
 
 /// What became of one checkpoint.
 public struct IngestResult: Sendable {
+    /// What became of it.
     public enum Outcome: Sendable, Equatable {
         /// A new snapshot.
         case stored
@@ -48,9 +52,11 @@ public struct IngestResult: Sendable {
         case pruned
     }
 
+    /// Its path; of files at hand `run@step`.
     public var source: String
     public var run: String
     public var step: UInt64
+    /// The snapshot's.
     public var id: ContentID
     public var outcome: Outcome
     /// Bytes of the checkpoint's files.
@@ -69,12 +75,15 @@ public struct IngestResult: Sendable {
 
 /// How far an ingest has come.
 public struct IngestProgress: Sendable {
+    /// The path of the checkpoint under way.
     public var source: String
     /// The checkpoint under way, from 0, and their number.
     public var index: Int
+    /// Checkpoints in all.
     public var count: Int
     /// Bytes read of this checkpoint, and its size.
     public var doneBytes: UInt64
+    /// Bytes of this checkpoint.
     public var totalBytes: UInt64
     /// Raw bytes of blocks that were new.
     public var newBytes: UInt64
@@ -82,6 +91,7 @@ public struct IngestProgress: Sendable {
 
 /// What an operation tells and asks its caller while it runs.
 public struct Monitor: Sendable {
+    /// Called as it goes on, from any thread of the operation.
     public var progress: @Sendable (IngestProgress) -> Void
     /// Called with each result as soon as it is committed.
     public var finished: @Sendable (IngestResult) -> Void

@@ -2,10 +2,14 @@ public import TensorFormats
 
 /// The three parts of a snapshot. The raw values are in the format.
 public enum PartKind: UInt8, Sendable, CaseIterable, CustomStringConvertible {
+    /// Files with the model's tensors.
     case weights = 1
+    /// State that a training goes on from.
     case optimizer = 2
+    /// Everything else: configuration, tokenizer, indexes of shards.
     case sidecars = 3
 
+    /// As the format and JSON have it.
     public var description: String {
         switch self {
         case .weights: "weights"
@@ -19,6 +23,7 @@ public enum PartKind: UInt8, Sendable, CaseIterable, CustomStringConvertible {
 public struct SnapshotManifest: Sendable, Equatable {
     static let magic = Array("ckptsnp1".utf8)
 
+    /// One part, by its id.
     public struct Part: Sendable, Equatable {
         public var kind: PartKind
         public var id: ContentID
@@ -62,7 +67,9 @@ public struct PartManifest: Sendable, Equatable {
     public struct Storage: Sendable, Equatable {
         /// Bytes from the start of the file.
         public var offset: UInt64
+        /// Bytes.
         public var length: UInt64
+        /// The stored tensor.
         public var tensor: ContentID
     }
 
@@ -79,12 +86,15 @@ public struct PartManifest: Sendable, Equatable {
         public var strides: [UInt64]?
     }
 
+    /// A file of the part, or an empty directory.
     public struct File: Sendable, Equatable {
         /// Relative to the checkpoint, components joined by `/`.
         public var path: String
+        /// How it was cut.
         public var format: TensorFile.Format
         /// An empty directory is kept as an entry without bytes.
         public var isDirectory: Bool
+        /// Bytes.
         public var size: UInt64
         /// The stored U8 tensor of every byte that is in no storage, in order; nil when there is none.
         public var skeleton: ContentID?
@@ -107,6 +117,7 @@ public struct PartManifest: Sendable, Equatable {
     }
 
     public var kind: PartKind
+    /// By path, in byte order.
     public var files: [File]
 
     /// Every stored tensor the part uses, once a use.

@@ -13,6 +13,7 @@ internal import Darwin
 /// Another process that cuts the file short turns a touch of the lost pages into SIGBUS. Images of a store are
 /// never changed in place, so only a hand from outside can do that.
 public final class MappedFile: @unchecked Sendable {
+    /// Valid as long as this object.
     public let bytes: UnsafeRawBufferPointer
     public let path: String
     private let file: OpenFile

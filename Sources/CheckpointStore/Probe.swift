@@ -11,6 +11,7 @@ public struct ProbeSample: Sendable, Equatable {
     public var supervised: [Range<Int>]
     /// The text, for people, when the probe was made from text.
     public var prompt: String?
+    /// The text of the completion.
     public var completion: String?
 
     public init(id: String, tokens: [Int32], supervised: [Range<Int>], prompt: String? = nil, completion: String? = nil) {
@@ -32,6 +33,7 @@ public struct Probe: Sendable, Equatable {
     /// Bytes of a probe's encoding at most.
     public static let maximumBytes = 256 << 20
 
+    /// Their order is part of the probe's id.
     public var samples: [ProbeSample]
     /// SHA-256 of the tokenizer.json that made the tokens; nil when they came as they are.
     public var tokenizer: ContentID?
@@ -85,9 +87,11 @@ public struct Probe: Sendable, Equatable {
 /// A probe in a list.
 public struct ProbeSummary: Sendable {
     public var id: ContentID
+    /// A probe of several names has a summary for each.
     public var name: String
     public var samples: Int
     public var tokens: Int
+    /// Tokens that outputs are recorded for.
     public var supervisedTokens: Int
     /// Entropy records on it.
     public var records: Int

@@ -2,7 +2,9 @@ internal import TensorFormats
 
 /// One line of a probe file: a sample as text, as a conversation, or as tokens.
 public struct ProbeLine: Sendable, Equatable {
+    /// One turn of a conversation.
     public struct Message: Sendable, Equatable {
+        /// `system`, `user` or `assistant`.
         public var role: String
         public var content: String
 
@@ -12,7 +14,9 @@ public struct ProbeLine: Sendable, Equatable {
         }
     }
 
+    /// What a line has.
     public enum Content: Sendable, Equatable {
+        /// Text; the completion is supervised.
         case text(prompt: String, completion: String)
         /// One of an assistant at least.
         case messages([Message])
@@ -22,6 +26,7 @@ public struct ProbeLine: Sendable, Equatable {
 
     /// The file and the line, as errors name it.
     public var place: String
+    /// Unique in its file.
     public var id: String
     public var content: Content
 

@@ -13,9 +13,11 @@ public struct RebasingResult: Sendable, Equatable {
     public var grownBytes: Int64 = 0
     /// Hidden blocks that nothing hangs on any more, and their packed bytes.
     public var freedBlocks = 0
+    /// Packed bytes of the freed ones.
     public var freedBytes: UInt64 = 0
     /// Hidden blocks that stay: what hangs on them would grow by more than they take.
     public var hiddenBlocks = 0
+    /// Packed bytes of the hidden ones.
     public var hiddenBytes: UInt64 = 0
     /// The first block that could not be read; what hangs on such blocks stays as it is.
     public var damage: String?

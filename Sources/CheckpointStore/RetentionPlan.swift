@@ -25,23 +25,29 @@ public struct RetentionPlan: Sendable {
         public var freedBytes: UInt64 = 0
 
         public var isKept: Bool { !reasons.isEmpty }
+        /// As `run@step`.
         public var ref: String { "\(entry.run)@\(entry.step)" }
     }
 
     /// A snapshot that stays and loses its optimizer state.
     public struct DroppedOptimizer: Sendable {
+        /// As `run@step`.
         public var ref: String
         public var id: ContentID
+        /// Packed bytes that go with it.
         public var freedBytes: UInt64
     }
 
+    /// What it was made by.
     public var policy: RetentionPolicy
     /// Of the runs in question, by run and step.
     public var rows: [Row]
+    /// Snapshots that stay and lose their optimizer state.
     public var optimizers: [DroppedOptimizer]
     /// What the policy could not do.
     public var warnings: [String] = []
 
+    /// The rows that no rule keeps.
     public var dropped: [Row] { rows.filter { !$0.isKept } }
     /// Packed bytes of the blocks that go: with what is packed anew against other bases, more do.
     public var freedBytes: UInt64 { rows.reduce(0) { $0 + $1.freedBytes } + optimizers.reduce(0) { $0 + $1.freedBytes } }

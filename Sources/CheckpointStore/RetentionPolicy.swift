@@ -5,7 +5,9 @@ public struct RetentionPolicy: Sendable, Equatable {
     /// The snapshots of a run with the greatest, or lowest, of a metric.
     public struct Best: Sendable, Equatable {
         public var metric: String
+        /// How many of each run.
         public var count: Int
+        /// Whether low is good, as of a loss.
         public var isLowest: Bool
 
         public init(metric: String, count: Int, isLowest: Bool) {
@@ -29,11 +31,13 @@ public struct RetentionPolicy: Sendable, Equatable {
     public var keepEvery: UInt64?
     /// Those with a tag that matches one of these patterns, as of a shell.
     public var keepTags: [String] = []
+    /// Those that are best by a metric.
     public var keepBest: [Best] = []
     /// The set of so many that is worth most.
     public var keepByWorth: Int?
     /// The set worth most whose blocks take at most so many packed bytes, with all that other rules keep.
     public var budget: UInt64?
+    /// What `keepByWorth` and `budget` choose by; needed with either.
     public var worth: Worth?
     /// The snapshot that worth is measured against; nil: each run's head.
     public var strong: String?
@@ -44,6 +48,7 @@ public struct RetentionPolicy: Sendable, Equatable {
     /// Whether tagged snapshots may go.
     public var includesTagged = false
 
+    /// Without a rule: it drops nothing until one is set, and is refused by `check`.
     public init() {}
 
     /// Whether it has no rule that says what is to be kept.

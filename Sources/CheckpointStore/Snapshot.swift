@@ -19,6 +19,7 @@ public struct Snapshot: Sendable {
 
 /// A tensor of a checkpoint, and where its bytes are.
 public struct TensorEntry: Sendable {
+    /// As its file has it; of PyTorch files, the keys joined by dots.
     public var name: String
     /// The file that holds it, relative to the checkpoint.
     public var file: String
@@ -31,6 +32,7 @@ public struct TensorEntry: Sendable {
     public var storage: ContentID?
     /// Bytes from the start of the storage, and from the start of the file.
     public var storageOffset: UInt64
+    /// Bytes from the start of the file.
     public var fileOffset: UInt64
 
     /// Bytes of the elements, side by side.

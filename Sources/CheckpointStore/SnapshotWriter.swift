@@ -3,7 +3,9 @@ internal import LMDB
 
 /// How far a write or a check of known size has come.
 public struct ByteProgress: Sendable {
+    /// Bytes so far.
     public var doneBytes: UInt64
+    /// Bytes in all.
     public var totalBytes: UInt64
 
     public init(doneBytes: UInt64, totalBytes: UInt64) {

@@ -6,6 +6,7 @@ internal import Synchronization
 public struct CompactResult: Sendable {
     /// Bytes of the data file before and after.
     public var beforeBytes: UInt64
+    /// Bytes of the data file after.
     public var afterBytes: UInt64
     /// The number of the generation that holds the store now.
     public var generation: Int

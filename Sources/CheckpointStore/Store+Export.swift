@@ -9,8 +9,10 @@ internal import Darwin
 /// What an export wrote.
 public struct ExportResult: Sendable {
     public var id: ContentID
+    /// The directory that was made.
     public var directory: String
     public var files: Int
+    /// Of all files.
     public var bytes: UInt64
     /// Parts of the snapshot that were dropped, and so are not among the files.
     public var dropped: [PartKind]

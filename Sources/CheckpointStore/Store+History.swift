@@ -4,7 +4,9 @@ internal import LMDB
 public struct HistoryEntry: Sendable {
     public var run: String
     public var step: UInt64
+    /// The snapshot's.
     public var id: ContentID
+    /// What it was trained from; nil where that is not known.
     public var parent: ContentID?
     /// Nanoseconds since 1970.
     public var ingested: Int64
@@ -12,13 +14,17 @@ public struct HistoryEntry: Sendable {
     public var source: String
     public var tags: [String]
     public var isPinned: Bool
+    /// Whether it has the highest step of its run.
     public var isHead: Bool
     public var hasImage: Bool
     public var files: Int
+    /// Weights and optimizer state.
     public var tensors: Int
+    /// Bytes of its files.
     public var rawBytes: UInt64
     /// Optimizer files that were left out, and their bytes.
     public var leftOutFiles: Int
+    /// Bytes of those that were left out.
     public var leftOutBytes: UInt64
     /// Parts that were dropped later.
     public var dropped: [PartKind]

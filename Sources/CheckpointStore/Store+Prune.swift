@@ -8,15 +8,19 @@ public struct PruneResult: Sendable {
     public var optimizers: [String] = []
     /// Blocks that were deleted, and their packed bytes; those that were re-based away among them.
     public var freedBlocks = 0
+    /// Packed bytes of those blocks.
     public var freedBytes: UInt64 = 0
+    /// What became of blocks that were in use only as bases.
     public var rebasing = RebasingResult()
     /// Room in the data file that later snapshots fill, and what the file system has got back.
     public var reusableBytes: UInt64 = 0
+    /// Bytes that the file system has got back.
     public var returnedBytes: UInt64 = 0
 }
 
 /// How far a prune has come.
 public struct PruneProgress: Sendable {
+    /// Snapshots go first; what stays is packed anew after that.
     public enum Phase: Sendable { case removing, rebasing }
     public var phase: Phase
     /// Packed bytes freed of those expected; raw bytes looked at, when blocks are re-based.

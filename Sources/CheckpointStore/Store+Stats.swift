@@ -10,6 +10,7 @@ internal import Darwin
 
 /// What a store holds and takes.
 public struct StoreStats: Sendable {
+    /// What one codec holds.
     public struct CodecShare: Sendable {
         public var blocks: Int
         public var rawBytes: UInt64
@@ -23,8 +24,11 @@ public struct StoreStats: Sendable {
     public var rawBytes: UInt64
     /// Raw and packed bytes of the distinct blocks.
     public var uniqueBytes: UInt64
+    /// Packed bytes of the distinct blocks.
     public var packedBytes: UInt64
+    /// Distinct blocks.
     public var blocks: Int
+    /// Distinct stored tensors.
     public var tensors: Int
     /// Bytes of image files.
     public var imageBytes: UInt64
@@ -38,6 +42,7 @@ public struct StoreStats: Sendable {
     public var byRun: [RunStats]
     /// Blocks that are in no snapshot's tensors any more, and stay because others are packed against them.
     public var hiddenBlocks: Int
+    /// Packed bytes of those.
     public var hiddenBytes: UInt64
     public var probes: Int
     /// Bytes of the packed samples of all probes.

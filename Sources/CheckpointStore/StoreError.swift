@@ -27,6 +27,7 @@ public struct StoreError: Error, Sendable, CustomStringConvertible {
         public static let damaged = Code(value: .damaged)
         /// Written by a version with features this one lacks.
         public static let incompatible = Code(value: .incompatible)
+        /// No room on the disk, or in a quota; what was committed before stays.
         public static let diskFull = Code(value: .diskFull)
         /// Stopped by the caller.
         public static let interrupted = Code(value: .interrupted)
@@ -34,7 +35,9 @@ public struct StoreError: Error, Sendable, CustomStringConvertible {
         public static let failed = Code(value: .failed)
     }
 
+    /// What callers decide by.
     public var code: Code
+    /// One line that names the file, tensor or record. Its words may change.
     public var reason: String
     /// What to do about it.
     public var hint: String?
@@ -45,6 +48,7 @@ public struct StoreError: Error, Sendable, CustomStringConvertible {
         self.hint = hint
     }
 
+    /// Reason and hint.
     public var description: String {
         guard let hint else { return reason }
         return "\(reason) (hint: \(hint))"

@@ -9,6 +9,7 @@ public struct TensorRecord: Sendable, Equatable {
 
     public var dtype: DType
     public var shape: [UInt64]
+    /// On the grid of its dtype and shape, in order.
     public var blocks: [ContentID]
 
     init(dtype: DType, shape: [UInt64], blocks: [ContentID]) {

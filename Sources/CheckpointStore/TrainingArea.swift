@@ -60,6 +60,7 @@ public final class TrainingArea: Sendable {
     /// The name of the file with the state to go on from.
     static let stateName = "state"
 
+    /// The file with the state to go on from.
     public var statePath: String { path + "/" + TrainingArea.stateName }
     /// One line of JSON for each step.
     public var logPath: String { path + "/log.jsonl" }
@@ -74,6 +75,7 @@ public final class TrainingArea: Sendable {
         return staging
     }
 
+    /// Removes the directory that `makeStaging` made.
     public func removeStaging() throws(StoreError) {
         try throwingStoreErrors { try FileSystem.removeTree(path + "/staging") }
     }

@@ -39,10 +39,12 @@ public struct StoreProblem: Sendable, CustomStringConvertible {
 
 /// What `verify` found.
 public struct VerifyReport: Sendable {
+    /// Empty: the store is whole.
     public var problems: [StoreProblem] = []
     /// No damage, but worth knowing: an image that somebody removed.
     public var notes: [String] = []
     public var snapshots = 0
+    /// Blocks in the store.
     public var blocks = 0
     /// Raw bytes of the blocks that were decoded and hashed.
     public var bytes: UInt64 = 0

@@ -18,6 +18,7 @@ public struct LanguageModelError: Error, Sendable, CustomStringConvertible {
         public static let failed = Code(value: .failed)
     }
 
+    /// What callers decide by.
     public var code: Code
     /// The file, tensor or sample, then what is wrong with it.
     public var reason: String
@@ -30,6 +31,7 @@ public struct LanguageModelError: Error, Sendable, CustomStringConvertible {
         self.hint = hint
     }
 
+    /// Reason and hint.
     public var description: String {
         guard let hint else { return reason }
         return "\(reason) (hint: \(hint))"

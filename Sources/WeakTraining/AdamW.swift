@@ -14,6 +14,7 @@ public import LanguageModel
 ///
 /// Norms are added up in double over pieces of one size, so results do not depend on the number of threads.
 public final class AdamW {
+    /// As torch.optim.AdamW names them.
     public struct Settings: Sendable, Equatable {
         public var beta1 = 0.9
         public var beta2 = 0.999

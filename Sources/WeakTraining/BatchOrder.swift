@@ -7,7 +7,9 @@ internal import LanguageModel
 /// there are samples, times the multiplier; of `v2` as many draws as there are samples, of which repeats are dropped and the
 /// rest is shuffled. Batches are consecutive slices of it; a pass's last one is smaller and never filled from the next pass.
 public struct BatchOrder: Sendable {
+    /// The samples of one step.
     public struct Batch: Sendable, Equatable {
+        /// From 0.
         public var pass: Int
         /// Which of the pass's batches.
         public var place: Int

@@ -2,8 +2,11 @@
 public struct Bootstrap: Sendable {
     public static let resamples = 1000
 
+    /// Of the values.
     public var mean: Double
+    /// The lower end of the interval.
     public var low: Double
+    /// The upper end.
     public var high: Double
 
     /// - Parameters:

@@ -16,6 +16,7 @@ public struct Distribution: Sendable {
         return values[below] + (place - Double(below)) * (values[above] - values[below])
     }
 
+    /// Values in an interval.
     public struct Bin: Sendable, Equatable {
         public var from: Double
         /// Not in it, but in the last bin.

@@ -23,8 +23,11 @@
 public struct Formula: Sendable, Equatable {
     /// What a formula reads of a sample.
     public enum Variable: String, Sendable, CaseIterable {
+        /// The weak snapshot's entropy.
         case weak = "H_weak"
+        /// The strong snapshot's entropy.
         case strong = "H_strong"
+        /// The strong one less the weak one.
         case difference = "dH"
     }
 

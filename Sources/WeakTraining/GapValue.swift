@@ -4,6 +4,7 @@
 /// is worth V(K), the sum over i of the largest g_i in K; figures here are V / |D|. Two guards set a candidate's g to zero, since
 /// g grows with H_W and a random model would always win.
 public struct GapValue: Sendable {
+    /// What gains are made of, and which candidates are refused.
     public struct Settings: Sendable {
         /// Weight of what the strong snapshot became sure of.
         public var consolidation = 0.8
@@ -17,6 +18,7 @@ public struct GapValue: Sendable {
 
     /// Why a candidate is refused as a weak one.
     public enum Guard: String, Sendable {
+        /// It is not refused.
         case none
         /// It is hardly less sure than the strong snapshot.
         case tooClose = "too_close"
@@ -26,6 +28,7 @@ public struct GapValue: Sendable {
 
     /// A candidate's entropies, one a sample of the probe, in its order.
     public struct Candidate: Sendable {
+        /// Mean entropies of completions, in nats per token.
         public var entropy: [Double]
         /// Over all scored tokens, in nats per token.
         public var meanNLL: Double
@@ -36,6 +39,7 @@ public struct GapValue: Sendable {
         }
     }
 
+    /// What is said of one candidate, in nats per token.
     public struct Row: Sendable {
         /// Index of the candidate.
         public var candidate: Int
@@ -47,6 +51,7 @@ public struct GapValue: Sendable {
         public var pick: Int
         /// mean(H_S - H_W)
         public var meanDH: Bootstrap
+        /// Why it is refused, if it is.
         public var guarding: Guard
     }
 

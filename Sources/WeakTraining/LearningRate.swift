@@ -12,12 +12,15 @@
 /// `get_constant_schedule_with_warmup`. So the first step of a warm-up has rate zero, and the step after the last would be the
 /// first at the tenth.
 public struct LearningRate: Sendable, Equatable {
+    /// How long the rate rises.
     public enum WarmUp: Sendable, Equatable {
         /// Of all steps, rounded up to a whole one; from 0 to 1.
         case share(Double)
+        /// So many, whatever the length.
         case steps(Int)
     }
 
+    /// What the rate does after the warm-up.
     public enum Decay: String, Sendable, CaseIterable {
         case cosine, constant
     }
@@ -25,6 +28,7 @@ public struct LearningRate: Sendable, Equatable {
     /// Of the peak, what a cosine ends at.
     public static let floor = 0.1
 
+    /// The greatest rate.
     public let peak: Double
     public let warmUp: WarmUp
     public let decay: Decay

@@ -4,6 +4,7 @@ public struct RecipeChoices: Sendable, Equatable {
     public var weakBranch: WeakBranch?
     public var selection: Selection?
     public var coefficients: Curriculum.Coefficients?
+    /// As in `Recipe`.
     public var multiplier: Double?
     public var lambda: Double?
     public var labelSmoothing: Double?
@@ -31,9 +32,11 @@ public struct RecipeChoices: Sendable, Equatable {
 public struct Recipe: Sendable, Equatable {
     /// What it began from. The fields below hold, whatever the preset says.
     public let preset: Preset
+    /// What the logits are mixed with.
     public let mix: Mix
     /// Nil where no weak model is in the mix.
     public let weakBranch: WeakBranch?
+    /// How samples are drawn.
     public let curriculum: Curriculum
     /// Draws in a pass over samples.
     public let multiplier: Double

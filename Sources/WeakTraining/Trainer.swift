@@ -9,6 +9,7 @@ public import TensorFormats
 /// It can be stopped anywhere, by a kill too: the same settings go on from the last state, and the snapshots are the same
 /// byte for byte. For one thread; its team shares the work.
 public final class Trainer {
+    /// What does not change the snapshots.
     public struct Options: Sendable {
         public var threads = Int(ck_processor_count())
         /// Run layers again on the way back instead of keeping what they made: less memory, a third more time.

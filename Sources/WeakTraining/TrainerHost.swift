@@ -42,6 +42,7 @@ public struct TrainerHost {
 public struct TrainedStep: Sendable {
     /// From 1, over all rounds, and of how many that are known so far.
     public var step: Int
+    /// Steps in all, as far as they are known.
     public var stepCount: Int
     public var round: Int
     public var pass: Int
@@ -49,11 +50,13 @@ public struct TrainedStep: Sendable {
     public var figures: LossFigures
     /// Whether a weak model was in the mix.
     public var hasWeak: Bool
+    /// The learning rate.
     public var rate: Double
     /// Of the strong model's gradient, and the weak's where it is trained.
     public var gradientNorms: [Double]
     /// All that were read, the prompts' too.
     public var tokens: Int
+    /// That it took.
     public var seconds: Double
 }
 
@@ -65,9 +68,11 @@ public struct SavedSnapshot: Sendable {
     /// The trained weak branch's.
     public var weak: ContentID?
     public var step: Int
+    /// What `TrainerHost.evaluate` gave.
     public var metrics: [(name: String, value: Double)]
     /// Of its files, and of what was new, packed.
     public var rawBytes: UInt64
+    /// Packed bytes of what was new.
     public var packedBytes: UInt64
 }
 
@@ -76,6 +81,7 @@ public struct BegunRound: Sendable {
     public var round: Int
     public var strong: ContentID
     public var weaks: [ContentID]
+    /// Of this round.
     public var steps: Int
     /// Steps of it that were taken before the training stopped and is gone on with.
     public var stepsDone: Int

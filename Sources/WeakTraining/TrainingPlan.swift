@@ -1,5 +1,6 @@
 /// Everything that decides what a training run computes, but for its snapshots and samples: written beside what it made.
 public struct TrainingPlan: Sendable, Equatable {
+    /// How long a round is.
     public enum Length: Sendable, Equatable {
         /// Over the samples, each round.
         case passes(Int)
@@ -7,9 +8,11 @@ public struct TrainingPlan: Sendable, Equatable {
         case steps(Int)
     }
 
+    /// What is trained on, and with which loss.
     public let recipe: Recipe
     /// Its peak is that before the recipe's rate factor.
     public let learningRate: LearningRate
+    /// Of the order of samples, of draws, and of random weights.
     public let seed: UInt64
     public let rounds: Int
     /// Before the recipe's step factor.

@@ -5,6 +5,7 @@ public import TensorFormats
 public struct TrainingSettings: Sendable, Equatable {
     /// Where the strong model begins.
     public enum Start: Sendable, Equatable {
+        /// The weights of a snapshot.
         case snapshot(ContentID)
         /// Random weights for a configuration, named by the hash of the files that describe it.
         case random(ContentID)
@@ -12,6 +13,7 @@ public struct TrainingSettings: Sendable, Equatable {
 
     /// The run that is written; the trained weak branch goes to `weakRun`.
     public var run: String
+    /// How it is trained.
     public var plan: TrainingPlan
     public var start: Start
     /// The weak snapshots of the first round.
@@ -29,6 +31,7 @@ public struct TrainingSettings: Sendable, Equatable {
     /// Steps from snapshot to snapshot.
     public var saveInterval: Int
 
+    /// The run of a weak branch that is trained.
     public var weakRun: String { run + ".weak" }
 
     public static let defaultMicroBatchTokens = 2048

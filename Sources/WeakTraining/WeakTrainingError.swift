@@ -12,6 +12,7 @@ public struct WeakTrainingError: Error, Sendable, CustomStringConvertible {
         public static let malformed = Code(value: .malformed)
     }
 
+    /// What callers decide by.
     public var code: Code
     /// The option, file or sample, then what is wrong with it.
     public var reason: String
@@ -24,6 +25,7 @@ public struct WeakTrainingError: Error, Sendable, CustomStringConvertible {
         self.hint = hint
     }
 
+    /// Reason and hint.
     public var description: String {
         guard let hint else { return reason }
         return "\(reason) (hint: \(hint))"

@@ -8,6 +8,7 @@ internal import Darwin
 
 /// How good the probabilities are that a model gives to tokens: means over tokens.
 public struct CalibrationSummary: Sendable, Equatable {
+    /// Supervised tokens.
     public var tokens: Int
     /// -ln P(token), in nats.
     public var nll: Double

@@ -10,6 +10,7 @@ public struct GenerationOptions: Sendable {
     public var topK: Int?
     /// Of those, only the likeliest that together have this probability at least; nil: all.
     public var topP: Double?
+    /// Of what is drawn, with the sample and the attempt of the request.
     public var seed: UInt64
     /// Tokens that end a sequence.
     public var ends: Set<Int32>

@@ -4,6 +4,7 @@ public struct GenerationRequest: Sendable {
     public var tokens: [Int32]
     /// Names the random numbers, with the attempt: the same two draw the same, whatever else is generated.
     public var sample: Int
+    /// Which of the texts of one sample.
     public var attempt: Int
     /// As errors name it; empty: by its sample.
     public var name: String
@@ -31,6 +32,7 @@ public struct Generation: Sendable, Equatable {
     public var tokens: [Int32] = []
     /// ln P of each, by the model as it is: at temperature 1 among all tokens.
     public var logProbabilities: [Float] = []
+    /// Why it ended.
     public var stop = Stop.length
 
     public init() {}
@@ -40,5 +42,6 @@ public struct Generation: Sendable, Equatable {
 public enum GenerationEvent: Sendable {
     /// One more token of a request, by its index.
     case token(request: Int, Int32)
+    /// The end of a request, by its index, and all of what was made.
     case finished(request: Int, Generation)
 }

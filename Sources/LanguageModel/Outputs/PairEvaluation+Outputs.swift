@@ -4,7 +4,9 @@ public import CheckpointStore
 public struct PairMeans: Sendable {
     /// Index in the probe.
     public var sample: Int
+    /// The weak model's own figures.
     public var weak: SampleMeans
+    /// The strong model's own figures.
     public var strong: SampleMeans
     /// KL(strong || weak), and the other way round.
     public var klStrongWeak: Double
@@ -20,7 +22,9 @@ public struct PairMeans: Sendable {
 
 /// What two snapshots say about one token, in nats.
 public struct TokenPair: Sendable {
+    /// Among the tokens of the sample.
     public var position: Int
+    /// The one that is right.
     public var token: Int32
     public var weak: OwnOutputs
     public var strong: OwnOutputs
@@ -29,11 +33,16 @@ public struct TokenPair: Sendable {
     public var lnC: Double
     public var hardNegatives: Double
 
+    /// Of the strong model less the weak, in nats.
     public var dH: Double { strong.entropy - weak.entropy }
 
+    /// One model's own figures of a token.
     public struct OwnOutputs: Sendable {
+        /// In nats.
         public var entropy: Double
+        /// -ln P of the token that is right, in nats.
         public var nll: Double
+        /// The likeliest token.
         public var top: Int32
     }
 }

@@ -9,6 +9,7 @@ public struct PairEvaluation: Sendable {
     public let strong: EntropyEvaluation
     /// The strong model's share in the mixed logits.
     public let lambda: Float
+    /// What the pair's record is kept under.
     public let key: EntropyKey
 
     var store: Store { strong.store }

@@ -1,5 +1,6 @@
 /// A sequence, and which of its tokens are scored.
 public struct ScoringSample: Sendable {
+    /// Prompt and completion.
     public var tokens: [Int32]
     /// Ascending, disjoint, within 1 ..< tokens.count: a token is predicted from those before it.
     public var supervised: [Range<Int>]

@@ -6,6 +6,7 @@ public import CheckpointStore
 public struct SampleTokenizer: Sendable {
     /// SHA-256 of the tokenizer.json.
     public let id: ContentID
+    /// What it works by.
     public let tokenizer: Tokenizer
     /// What to do about a conversation whose chat template is not known, for the error.
     public var unknownTemplateHint: String?

@@ -5,6 +5,7 @@
 public final class GradientPass {
     /// The weak model whose logits are mixed in.
     public enum Weak {
+        /// No weak model.
         case none
         /// Trained too, by its own share of the gradient.
         case trained(TrainedModel)
@@ -12,6 +13,7 @@ public final class GradientPass {
         case frozen([LanguageModel])
     }
 
+    /// How a batch goes through.
     public struct Options: Sendable, Equatable {
         /// Tokens of a micro-batch: samples are added while they fit, one at least.
         public var microBatchTokens = 2048

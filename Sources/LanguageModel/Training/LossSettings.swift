@@ -16,17 +16,21 @@ public struct LossSettings: Sendable, Equatable {
 
 /// What was seen of the supervised tokens of a batch: sums over them, in nats.
 public struct LossFigures: Sendable, Equatable {
+    /// Supervised ones.
     public var tokens = 0
     /// Of the loss that is trained on.
     public var loss = 0.0
     /// -ln P(y) of the strong model by itself, and its entropy.
     public var nll = 0.0
+    /// Of the strong model by itself.
     public var entropy = 0.0
     /// P(y) of the strong model by itself, and of the mixed logits.
     public var probability = 0.0
+    /// P(y) of the mixed logits.
     public var mixedProbability = 0.0
     /// Of the weak model's entropy, and of ln C = ln sum_v P_weak^(1 - lambda) P_strong^lambda; 0 without one.
     public var weakEntropy = 0.0
+    /// Of ln C; 0 without a weak model.
     public var logMixingConstant = 0.0
 
     public init() {}

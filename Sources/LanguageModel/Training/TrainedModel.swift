@@ -88,6 +88,7 @@ public final class TrainedModel {
     public struct Weight {
         public var name: String
         public var shape: [Int]
+        /// In single precision, row-major; valid as long as the model, and changed by its training.
         public var values: UnsafeBufferPointer<Float>
     }
 
