@@ -1,0 +1,156 @@
+"""For the Trainer of transformers: its checkpoints in a store instead of directories."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, Optional, Union
+
+from transformers import TrainerCallback
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
+from transformers.utils import logging
+
+import ckpt
+
+logger = logging.get_logger(__name__)
+
+
+class CkptCallback(TrainerCallback):
+    """Takes each checkpoint that a Trainer has written into a store, and removes its directory.
+
+        callback = CkptCallback("runs/.ckpt", run="sft")
+        trainer = Trainer(model, args, ..., callbacks=[callback])
+        trainer.train(resume_from_checkpoint=callback.resume(args.output_dir))
+
+    The Trainer writes a checkpoint as ever, with all that its plugins (DeepSpeed, FSDP, PEFT) put into it; a thread takes it in while
+    training goes on, and its directory goes when the snapshot is committed. So whatever is killed whenever, each checkpoint is whole in one
+    of the two; `resume` takes in what a killed run has left. Directories that cannot be taken in (a full disk, say) stay, are logged, and are tried
+    again with the next.
+
+    Of several processes the first takes in what all have written. The directory of the best checkpoint stays until training ends, for
+    `load_best_model_at_end`.
+
+    Args:
+        store: a store, or its path; it is made where there is none.
+        run: the run that the snapshots join, by the Trainer's steps.
+        optimizer_keep: so many of the run's last snapshots keep their optimizer state. None: all.
+        keep_directories: leave the Trainer's directories where they are.
+        options: further arguments of `Store.ingest_path`, such as `packing`.
+    """
+
+    def __init__(
+        self, store: Union[ckpt.Store, str], run: str, *, optimizer_keep: Optional[int] = 2, keep_directories: bool = False, **options: Any
+    ) -> None:  # fmt: skip
+        self.store = ckpt.open(store, create=True) if isinstance(store, str) else store
+        self.run = run
+        self._options = {"optimizer_keep": optimizer_keep, **options}
+        self._keeps = keep_directories
+        self._thread = ThreadPoolExecutor(1, "ckpt ingest")
+        self._waiting: list[tuple[str, Future[None]]] = []
+        self._failed: list[str] = []
+
+    def resume(self, output_dir: Optional[str] = None) -> Optional[str]:
+        """A directory to go on from: that of the run's newest snapshot. None when there is none, and training begins.
+
+        Checkpoints that a killed run has left whole in `output_dir` are taken in first.
+        """
+        if output_dir is not None and os.path.isdir(output_dir):
+            for directory in _checkpoints(output_dir):
+                try:
+                    self._take(directory)
+                except ckpt.IncompleteError as error:
+                    logger.warning(f"left alone, it was being written: {error}")
+                except ckpt.ConflictError as error:
+                    logger.warning(f"left alone: {error}")
+                else:
+                    self._remove(directory)
+        runs = self.store.runs
+        return runs[self.run].head.path if self.run in runs else None
+
+    def wait(self) -> None:
+        """Until all that was written has been taken in, or has failed and was logged."""
+        waiting, self._waiting = self._waiting, []
+        for directory, future in waiting:
+            error = future.exception()
+            if error is not None:
+                logger.error(f"{directory} was not taken in and stays: {error}")
+                self._failed.append(directory)
+
+    # ---- What the Trainer calls
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        # The Trainer is about to write another, and will remove the oldest of too many itself: not before they are in.
+        if control.should_save and args.save_total_limit is not None:
+            self.wait()
+
+    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        _barrier()
+        if not state.is_world_process_zero:
+            return
+        self._settle()
+        directory = os.path.join(args.output_dir, f"{PREFIX_CHECKPOINT_DIR}-{state.global_step}")
+        again, self._failed = self._failed, []
+        best = os.path.abspath(state.best_model_checkpoint) if state.best_model_checkpoint else None
+        for path in [*again, directory]:
+            if os.path.isdir(path):
+                self._waiting.append((path, self._thread.submit(self._work, path, best)))
+        if best is not None:
+            # The best before has had its time.
+            for path in _checkpoints(args.output_dir):
+                if os.path.abspath(path) not in (best, os.path.abspath(directory)) and self._is_in(path):
+                    self._remove(path)
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if not state.is_world_process_zero:
+            return
+        self.wait()
+        for directory in _checkpoints(args.output_dir):
+            if directory not in self._failed and self._is_in(directory):
+                self._remove(directory)
+        if self._failed:
+            logger.error(f"not in the store: {', '.join(self._failed)}")
+
+    # ---- What it does
+
+    def _settle(self) -> None:
+        """Looks at what has ended."""
+        going = [entry for entry in self._waiting if not entry[1].done()]
+        ended, self._waiting = [entry for entry in self._waiting if entry[1].done()], []
+        self._waiting = ended
+        self.wait()
+        self._waiting = going
+
+    def _work(self, directory: str, best: Optional[str]) -> None:
+        self._take(directory)
+        if os.path.abspath(directory) != best:
+            self._remove(directory)
+
+    def _take(self, directory: str) -> None:
+        self.store.ingest_path(directory, run=self.run, step=_step(directory), **self._options)
+
+    def _is_in(self, directory: str) -> bool:
+        """Whether a directory's step is in the store, and is not about to be put there."""
+        return not any(path == directory for path, _ in self._waiting) and f"{self.run}@{_step(directory)}" in self.store
+
+    def _remove(self, directory: str) -> None:
+        if not self._keeps:
+            shutil.rmtree(directory, ignore_errors=True)
+
+
+def _step(directory: str) -> int:
+    return int(directory.rpartition("-")[2])
+
+
+def _checkpoints(output_dir: str) -> list[str]:
+    """The Trainer's directories, by step."""
+    names = [name for name in os.listdir(output_dir) if name.startswith(f"{PREFIX_CHECKPOINT_DIR}-") and name.rpartition("-")[2].isdigit()]
+    return [os.path.join(output_dir, name) for name in sorted(names, key=_step) if os.path.isdir(os.path.join(output_dir, name))]
+
+
+def _barrier() -> None:
+    """Until every process has written its part."""
+    import torch.distributed as dist
+
+    if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
+        dist.barrier()

@@ -1,0 +1,25 @@
+"""The library that tests run on: CKPT_LIBRARY, else the debug build of this checkout."""
+
+import os
+import pathlib
+import sys
+
+ROOT = pathlib.Path(__file__).resolve().parents[3]
+sys.path.insert(0, str(ROOT / "tools" / "python"))
+if "CKPT_LIBRARY" not in os.environ:
+    for name in ("libCkptC.so", "libCkptC.dylib"):
+        path = ROOT / ".build" / "debug" / name
+        if path.exists():
+            os.environ["CKPT_LIBRARY"] = str(path)
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
+
+import pytest  # noqa: E402
+
+import ckpt  # noqa: E402
+
+
+@pytest.fixture
+def store(tmp_path):
+    with ckpt.open(str(tmp_path / "store"), create=True) as made:
+        yield made
