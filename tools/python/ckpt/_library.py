@@ -303,7 +303,7 @@ class Watch:
 
     def call(self, name: str, *arguments: Any) -> None:
         """Calls a function; `PROGRESS` among the arguments stands for the callback and its context."""
-        handler = signal.getsignal(signal.SIGINT) if threading.current_thread() is threading.main_thread() else None
+        handler: Any = signal.getsignal(signal.SIGINT) if threading.current_thread() is threading.main_thread() else None
         if callable(handler):
             signal.signal(signal.SIGINT, lambda *caught: self._signals.append(caught))
         try:

@@ -65,6 +65,7 @@ def shape_of(snapshot: Snapshot, name: str, parts: list[TensorInfo]) -> tuple[in
 def join(snapshot: Snapshot, name: str, parts: list[TensorInfo], numpy_like: bool) -> Any:
     """The whole tensor, in memory of its own."""
     shape, found = _slices(snapshot, name, parts)
+    whole: Any
     if numpy_like:
         import numpy
 

@@ -75,7 +75,7 @@ class Stream:
     def permutation(self, count: int) -> NDArray[np.int64]:
         """0 ..< count in another order: (count,) int64.
 
-        Complexity: O(count), near .3 s for a million.
+        Complexity: O(count), under a second for a million.
         """
         places = np.arange(count - 1, 0, -1)
         order = list(range(count))

@@ -13,6 +13,8 @@ if "CKPT_LIBRARY" not in os.environ:
             os.environ["CKPT_LIBRARY"] = str(path)
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
+# Models here are too small for two threads, which wait for each other when the machine does something else.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest  # noqa: E402
 
