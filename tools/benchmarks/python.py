@@ -30,7 +30,6 @@ ROOT = HERE.parent.parent
 sys.path.insert(0, str(ROOT / "tools" / "python"))
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-parser.add_argument("--bin", default=str(ROOT / ".build" / "release"), help="where the release build of the command is")
 parser.add_argument("--only", default="views,load,stall,wheel,loss,disk")
 parser.add_argument("--parameters", type=float, default=5e8)
 parser.add_argument("--repeat", type=int, default=7)

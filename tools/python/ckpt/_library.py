@@ -107,6 +107,9 @@ _ERRORS: dict[int, type[CkptError]] = {
     )
 }  # fmt: skip
 _ERRORS[12] = BadArgumentError
+for _error in (CkptError, *_ERRORS.values()):
+    # As they are named outside.
+    _error.__module__ = "ckpt"
 
 
 class Tensor(Structure):

@@ -43,23 +43,25 @@ class TensorInfo:
 
 
 class _Maps:
-    """The files of an image, mapped once each: read only for numpy, and for torch so that a write stays in this process."""
+    """The files of an image, mapped once each: read only for numpy, and for torch so that a write stays in this process.
 
-    def __init__(self, directory: str) -> None:
-        self.directory = directory
+    They are opened at once: the image may be dropped later, and stays for as long as something is mapped. Optimizer state may be left out of it.
+    """
+
+    def __init__(self, directory: str, tensors: tuple[TensorInfo, ...]) -> None:
         self._maps: dict[tuple[str, bool], mmap.mmap] = {}
+        files = {(tensor.file, tensor.part) for tensor in tensors if tensor.nbytes}
+        for file, part in files:
+            path = os.path.join(directory, file)
+            if part == "optimizer" and not os.path.exists(path):
+                continue
+            with open(path, "rb") as stream:
+                self._maps[file, False] = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
+                self._maps[file, True] = mmap.mmap(stream.fileno(), 0, flags=mmap.MAP_PRIVATE | _NORESERVE, prot=mmap.PROT_READ | mmap.PROT_WRITE)
 
-    def get(self, file: str, writable: bool) -> mmap.mmap:
-        known = self._maps.get((file, writable))
-        if known is not None:
-            return known
-        with open(os.path.join(self.directory, file), "rb") as stream:
-            if writable:
-                made = mmap.mmap(stream.fileno(), 0, flags=mmap.MAP_PRIVATE | _NORESERVE, prot=mmap.PROT_READ | mmap.PROT_WRITE)
-            else:
-                made = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
-        # Two threads may have come here: either map is as good.
-        return self._maps.setdefault((file, writable), made)
+    def get(self, file: str, writable: bool) -> Optional[mmap.mmap]:
+        """None for a file that the image leaves out."""
+        return self._maps.get((file, writable))
 
 
 class Snapshot(Mapping):
@@ -144,7 +146,7 @@ class Snapshot(Mapping):
         return lib.text("ckpt_store_path", self.store._handle, self._ref)
 
     def map(self) -> Snapshot:
-        """Has the snapshot's image made where it has none, so that its tensors are mapped. Returns the snapshot."""
+        """Has the snapshot's image made where it has none, with its optimizer state, so that all its tensors are mapped. Returns the snapshot."""
         _ = self.path
         with self._lock:
             self._maps = None
@@ -152,7 +154,7 @@ class Snapshot(Mapping):
 
     @property
     def is_mapped(self) -> bool:
-        """Whether its tensors are views of an image."""
+        """Whether its weights are views of an image."""
         return self._image() is not None
 
     @property
@@ -212,10 +214,10 @@ class Snapshot(Mapping):
         if isinstance(found, list):
             return self._joined(name, found, numpy_like=True)
         dtype = numpy_dtype(found.dtype)
-        image = self._image() if found.nbytes else None
-        if image is not None:
+        mapped = self._map(found, writable=False)
+        if mapped is not None:
             array = numpy.ndarray(
-                found.shape, dtype, buffer=image.get(found.file, writable=False), offset=found.offset,
+                found.shape, dtype, buffer=mapped, offset=found.offset,
                 strides=None if found.strides is None else tuple(step * dtype.itemsize for step in found.strides),
             )  # fmt: skip
         else:
@@ -232,8 +234,8 @@ class Snapshot(Mapping):
         if isinstance(found, list):
             return self._joined(name, found, numpy_like=False)
         dtype = torch_dtype(found.dtype)
-        image = self._image() if found.nbytes else None
-        if image is None or not self._is_aligned(found):
+        mapped = self._map(found, writable=True)
+        if mapped is None or not self._is_aligned(found):
             tensor = torch.empty(found.shape, dtype=dtype)
             self._read([(found, 0, tensor.data_ptr(), found.nbytes)])
             return tensor
@@ -242,7 +244,7 @@ class Snapshot(Mapping):
             count = found.nbytes // size
         else:
             count = 1 + sum((extent - 1) * step for extent, step in zip(found.shape, found.strides))
-        flat = torch.frombuffer(image.get(found.file, writable=True), dtype=dtype, count=count, offset=found.offset)
+        flat = torch.frombuffer(mapped, dtype=dtype, count=count, offset=found.offset)
         return flat.view(found.shape) if found.strides is None else flat.as_strided(found.shape, found.strides)
 
     @staticmethod
@@ -265,7 +267,7 @@ class Snapshot(Mapping):
         found = self.info(name)
         if not found.shape or not 0 <= start <= stop <= found.shape[0]:
             raise IndexError(f"{name}: rows {start} to {stop} of a tensor of shape {found.shape}")
-        if self._image() is not None or found.strides is not None:
+        if self._map(found, writable=False) is not None or found.strides is not None:
             return self[name][start:stop]
         import numpy
 
@@ -280,24 +282,21 @@ class Snapshot(Mapping):
         # numpy knows bfloat16 by ml_dtypes only, torch by itself.
         return torch.from_numpy(array.view(numpy.uint8).reshape(-1)).view(torch_dtype(found.dtype)).view(array.shape)
 
+    def _map(self, tensor: TensorInfo, writable: bool) -> Optional[mmap.mmap]:
+        """The file that has the tensor, mapped; None where there is none, or nothing to map."""
+        image = self._image() if tensor.nbytes else None
+        return image.get(tensor.file, writable) if image is not None else None
+
     def _image(self) -> Optional[_Maps]:
-        maps = self._maps
-        if maps is None:
+        if self._maps is None:
             with self._lock:
-                if self._maps is None:
-                    directory = self.describe()["image"]
-                    if directory is None:
-                        return None
-                    maps = _Maps(directory)
+                directory = self.describe()["image"] if self._maps is None else None
+                if directory is not None:
                     try:
-                        # All at once: the image may be dropped later, and its files stay as long as they are mapped.
-                        for file in {tensor.file for tensor in self.tensors if tensor.nbytes}:
-                            maps.get(file, writable=False)
+                        self._maps = _Maps(directory, self.tensors)
                     except FileNotFoundError:
-                        return None
-                    self._maps = maps
-                maps = self._maps
-        return maps
+                        pass  # Dropped between the two lines above.
+        return self._maps
 
     def _read(self, wanted: list[tuple[TensorInfo, int, int, int]], progress: Optional[Progress] = None) -> None:
         """Reads stretches (tensor, first byte, address, bytes), all in one call."""

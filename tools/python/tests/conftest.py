@@ -6,7 +6,7 @@ import sys
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
 sys.path.insert(0, str(ROOT / "tools" / "python"))
-if "CKPT_LIBRARY" not in os.environ:
+if not os.environ.get("CKPT_LIBRARY"):
     for name in ("libCkptC.so", "libCkptC.dylib"):
         path = ROOT / ".build" / "debug" / name
         if path.exists():
