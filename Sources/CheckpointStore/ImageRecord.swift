@@ -138,7 +138,7 @@ extension Store {
         }
     }
 
-    /// The directory of the image of `ref`, made if needed: a plain copy of the checkpoint that any tool can open.
+    /// The directory of the image of `ref`, made if needed: a plain copy of the checkpoint that any tool can open, optimizer state and all.
     ///
     /// The image is a cache: it is dropped when its snapshot stops being a run's head, unless it is pinned. Treat
     /// the files as read-only.

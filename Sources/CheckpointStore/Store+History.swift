@@ -112,7 +112,7 @@ extension Store {
         }
     }
 
-    /// Pins the snapshot `ref`: it keeps an image and is never removed.
+    /// Pins the snapshot `ref`: it keeps an image, in which optimizer state may be left out, and is never removed.
     ///
     /// - Returns: the image's directory, made if needed.
     @discardableResult
