@@ -46,6 +46,11 @@ int ck_lock_file(int descriptor, int wait) {
     return errno == EACCES ? EAGAIN : errno;
 }
 
+int ck_unlock_file(int descriptor) {
+    struct flock lock = {.l_type = F_UNLCK, .l_whence = SEEK_SET};
+    return fcntl(descriptor, F_OFD_SETLK, &lock) == 0 ? 0 : errno;
+}
+
 int ck_clone_file(int target, int source) { return ioctl(target, FICLONE, source) == 0 ? 0 : errno; }
 
 int ck_sync_file(int descriptor) { return fsync(descriptor) == 0 ? 0 : errno; }
@@ -76,6 +81,8 @@ int ck_processor_count(void) {
 int ck_lock_file(int descriptor, int wait) {
     return flock(descriptor, LOCK_EX | (wait ? 0 : LOCK_NB)) == 0 ? 0 : errno;
 }
+
+int ck_unlock_file(int descriptor) { return flock(descriptor, LOCK_UN) == 0 ? 0 : errno; }
 
 int ck_clone_file(int target, int source) {
     (void)target, (void)source;

@@ -14,6 +14,7 @@ internal import Darwin
 /// process exclude each other too. Beside it stands who holds it, for people; only the lock itself counts.
 final class StoreLock {
     private let file: OpenFile
+    private let process = getpid()
 
     /// Waits up to `timeout` seconds for the lock in the store directory `store`.
     ///
@@ -34,6 +35,11 @@ final class StoreLock {
             usleep(20_000)
         }
         try writeHolder()
+    }
+
+    /// A close would do, but for children of `fork` that were made meanwhile, workers of a loader say: they have the file open too.
+    deinit {
+        if getpid() == process { _ = ck_unlock_file(file.descriptor) }
     }
 
     private func writeHolder() throws {

@@ -13,6 +13,9 @@ int ck_processor_count(void);
    Returns 0, or errno (EAGAIN when another holds it). */
 int ck_lock_file(int descriptor, int wait);
 
+/* Gives up such a lock, for every descriptor of the same open file: those that children of fork have inherited too, which would hold it on. 0 or errno. */
+int ck_unlock_file(int descriptor);
+
 /* Shares all blocks of `source` with the empty file `target` where the file system can (FICLONE; 0), else
    returns errno with `target` unchanged. */
 int ck_clone_file(int target, int source);

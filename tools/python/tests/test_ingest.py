@@ -254,3 +254,21 @@ def test_half_written_checkpoints_are_refused(store, tmp_path):
 
 def test_same_bits_is_no_sieve():
     assert same_bits(torch.zeros(2), torch.zeros(2)) and not same_bits(torch.zeros(2), -torch.zeros(2))
+
+
+def test_a_worker_that_was_forked_meanwhile_holds_no_lock(store):
+    """It inherits every open file, the store's lock among them."""
+    impatient = ckpt.open(store.path, lock_timeout=2)
+    job = impatient.ingest({"w": torch.randn(1 << 23)}, run="big", step=0, packing="dense", wait=False)
+    time.sleep(0.05)
+    child = os.fork()
+    if child == 0:
+        time.sleep(60)
+        os._exit(0)
+    try:
+        job.result()
+        impatient.ingest({"w": torch.ones(4)}, run="r", step=0)
+    finally:
+        os.kill(child, 9)
+        os.waitpid(child, 0)
+    assert set(store.runs) == {"big", "r"}
