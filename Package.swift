@@ -70,7 +70,7 @@ let package = Package(
         .target(
             name: "CkptC",
             dependencies: [
-                "CkptABI", "BlockCodec", "CheckpointReports", "CheckpointStore", "CheckpointDiff", "LanguageModel", "WeakTraining", "TensorFormats",
+                "CkptABI", "CKernels", "BlockCodec", "CheckpointReports", "CheckpointStore", "CheckpointDiff", "LanguageModel", "WeakTraining", "TensorFormats",
             ],
             swiftSettings: settings),
         .executableTarget(
