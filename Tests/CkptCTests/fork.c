@@ -132,8 +132,8 @@ static void *ingest_in_a_loop(void *run)
     for (uint32_t step = 1; !atomic_load(&is_over); step++) {
         ingest(run, step, (int)step % 2);
         atomic_fetch_add(&ingested, 1);
-        /* Who waits for the store's lock looks for it some times a second. */
-        usleep(25000);
+        /* Who waits for the store's lock looks whether it is free every 20 ms: it must be for longer than that, with all the children there are. */
+        usleep(150000);
     }
     return NULL;
 }
