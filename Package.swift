@@ -70,7 +70,7 @@ let package = Package(
         .target(
             name: "CkptC",
             dependencies: [
-                "CkptABI", "BlockCodec", "CheckpointReports", "CheckpointStore", "CheckpointDiff", "LanguageModel", "WeakTraining", "TensorFormats",
+                "CkptABI", "CKernels", "BlockCodec", "CheckpointReports", "CheckpointStore", "CheckpointDiff", "LanguageModel", "WeakTraining", "TensorFormats",
             ],
             swiftSettings: settings),
         .executableTarget(
@@ -126,6 +126,9 @@ let package = Package(
             name: "WeakTrainingTests",
             dependencies: ["WeakTraining", "LanguageModel", "CheckpointStore", "TensorFormats", "TestSupport"],
             swiftSettings: settings),
+        .testTarget(
+            name: "CkptCTests", dependencies: ["CkptC", "CkptABI", "TensorFormats", "TestSupport"],
+            exclude: ["fork.c", "header.cc"], swiftSettings: settings),
         .testTarget(name: "ckptTests", dependencies: ["ckpt", "TensorFormats", "TestSupport"], swiftSettings: settings),
     ]
 )

@@ -37,20 +37,6 @@ int ck_processor_count(void) {
 
 void ck_wish_large_pages(void *start, size_t count) { madvise(start, count, MADV_HUGEPAGE); }
 
-int ck_lock_file(int descriptor, int wait) {
-    struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
-    int result;
-    do result = fcntl(descriptor, wait ? F_OFD_SETLKW : F_OFD_SETLK, &lock);
-    while (result < 0 && errno == EINTR && wait);
-    if (result == 0) return 0;
-    return errno == EACCES ? EAGAIN : errno;
-}
-
-int ck_unlock_file(int descriptor) {
-    struct flock lock = {.l_type = F_UNLCK, .l_whence = SEEK_SET};
-    return fcntl(descriptor, F_OFD_SETLK, &lock) == 0 ? 0 : errno;
-}
-
 int ck_clone_file(int target, int source) { return ioctl(target, FICLONE, source) == 0 ? 0 : errno; }
 
 int ck_sync_file(int descriptor) { return fsync(descriptor) == 0 ? 0 : errno; }
@@ -66,7 +52,6 @@ int ck_punch_hole(int descriptor, long long offset, long long count) {
 }
 
 #else
-#include <sys/file.h>
 
 void ck_wish_large_pages(void *start, size_t count) {
     (void)start;
@@ -77,12 +62,6 @@ int ck_processor_count(void) {
     long online = sysconf(_SC_NPROCESSORS_ONLN);
     return online > 0 ? (int)online : 1;
 }
-
-int ck_lock_file(int descriptor, int wait) {
-    return flock(descriptor, LOCK_EX | (wait ? 0 : LOCK_NB)) == 0 ? 0 : errno;
-}
-
-int ck_unlock_file(int descriptor) { return flock(descriptor, LOCK_UN) == 0 ? 0 : errno; }
 
 int ck_clone_file(int target, int source) {
     (void)target, (void)source;

@@ -1,7 +1,6 @@
 internal import BlockCodec
 internal import Dispatch
 internal import LMDB
-internal import Synchronization
 internal import TensorFormats
 
 /// One block to read: where its bytes lie, and where they go besides.
@@ -98,18 +97,41 @@ final class BlockPipeline {
     private let packing: Packing
     private let choice: BaseChoice
     private let lanes: Lanes<CodecLane>
-    private let met = Mutex<Set<ContentID>>([])
-    private let queue = DispatchQueue(label: "ckpt.blocks")
+    private let met = Locked<Set<ContentID>>([])
+    /// The thread that works on batches, one after the other; nil when there could be none.
+    private var worker: OwnThread?
+    private let orders = Orders()
     /// Under way or done, in order.
-    private var running: [(batch: BlockBatch, done: DispatchSemaphore, failure: Failure)] = []
+    private var running: [Order] = []
     private var spare = (0..<BlockPipeline.batches).map { _ in BlockBatch() }
     /// The batch the caller works on.
     private var handedOut: BlockBatch?
     private var nextJob: () throws -> BlockJob?
     private var isExhausted = false
 
-    private final class Failure {
-        var error: (any Error)?
+    /// A batch to be worked on. Sendable: the worker has it until `done` is signalled.
+    private final class Order: @unchecked Sendable {
+        let batch: BlockBatch
+        let done = DispatchSemaphore(value: 0)
+        var failure: (any Error)?
+
+        init(_ batch: BlockBatch) { self.batch = batch }
+    }
+
+    /// What the worker is given, in order; nil: to end.
+    private final class Orders: Sendable {
+        private let waiting = Locked<[Order?]>([])
+        private let count = DispatchSemaphore(value: 0)
+
+        func put(_ order: Order?) {
+            waiting.withLock { $0.append(order) }
+            count.signal()
+        }
+
+        func take() -> Order? {
+            count.wait()
+            return waiting.withLock { $0.removeFirst() }
+        }
     }
 
     /// - Parameter nextJob: the jobs, in the order they are to be stored; nil at the end.
@@ -128,8 +150,11 @@ final class BlockPipeline {
     /// Waits for what is under way: call before its files are removed.
     func stop() {
         isExhausted = true
-        for batch in running { batch.done.wait() }
+        for order in running { order.done.wait() }
         running.removeAll()
+        orders.put(nil)
+        worker?.join()
+        worker = nil
     }
 
     /// The next batch, done; nil after the last. The batch before it is reused: be through with it.
@@ -140,7 +165,7 @@ final class BlockPipeline {
         guard !running.isEmpty else { return nil }
         let current = running.removeFirst()
         current.done.wait()
-        if let error = current.failure.error { throw error }
+        if let error = current.failure { throw error }
         handedOut = current.batch
         return current.batch
     }
@@ -157,20 +182,21 @@ final class BlockPipeline {
             batch.append(job)
         }
         guard !batch.jobs.isEmpty else { return false }
-        let done = DispatchSemaphore(value: 0)
-        let failure = Failure()
-        running.append((batch, done, failure))
-        nonisolated(unsafe) let shared = (self, batch, failure)
-        queue.async {
-            let (pipeline, batch, failure) = shared
-            do {
-                try pipeline.work(batch)
-            } catch {
-                failure.error = error
-            }
-            done.signal()
+        let order = Order(batch)
+        running.append(order)
+        if worker == nil {
+            // It has the pipeline until `stop`, which all that make one call.
+            nonisolated(unsafe) unowned let pipeline = self
+            let orders = self.orders
+            worker = OwnThread { while let order = orders.take() { pipeline.fill(order) } }
         }
+        if worker != nil { orders.put(order) } else { fill(order) }
         return true
+    }
+
+    private func fill(_ order: Order) {
+        do { try work(order.batch) } catch { order.failure = error }
+        order.done.signal()
     }
 
     private func work(_ batch: BlockBatch) throws {

@@ -1,5 +1,3 @@
-internal import Synchronization
-
 extension CheckpointContents {
     /// This checkpoint's weights, ready to be read over and over in place: as they are where they are mapped or kept raw, or
     /// outside a store; else decoded, once, and gathered where they have strides, into a file without a name beside the
@@ -68,7 +66,7 @@ extension CheckpointContents {
         }
         let file = try OpenFile(unnamedIn: directory)
         let lanes = Lanes { ReaderSlot() }
-        let done = Mutex<UInt64>(0)
+        let done = Locked<UInt64>(0)
         try lanes.forEach(work.count) { slot, index in
             if isCancelled() { throw StoreError(.interrupted, "\(name): interrupted") }
             let reader = try slot.reader ?? makeReader()

@@ -1,11 +1,11 @@
 internal import BlockCodec
 internal import CKernels
-internal import Dispatch
 internal import Synchronization
 
 /// Work spread over the processors: one lane each, with buffers of its own.
 package final class Lanes<Lane> {
     private let lanes: [Lane]
+    private let threads = LaneThreads()
 
     /// Makes a lane for each processor this process may run on.
     package init(_ make: () throws -> Lane) rethrows {
@@ -15,18 +15,20 @@ package final class Lanes<Lane> {
     /// Calls `body` for every index below `count`, in any order, each lane one at a time. The first error stops
     /// the lanes and is thrown.
     package func forEach(_ count: Int, _ body: (Lane, Int) throws -> Void) throws {
-        try run { lane, next in
+        try run(atMost: count) { lane, next in
             while let index = next(count) { try body(lane, index) }
         }
     }
 
-    /// Calls `body` once a lane, with a source of indices that all lanes share.
-    func run(_ body: (_ lane: Lane, _ next: (_ count: Int) -> Int?) throws -> Void) throws {
+    /// Calls `body` once a lane, with a source of indices that all lanes share. Where there are no more threads to be had some lanes are
+    /// left out, so nothing may be for one lane alone.
+    ///
+    /// - Parameter most: lanes that there is work for.
+    func run(atMost most: Int = .max, _ body: (_ lane: Lane, _ next: (_ count: Int) -> Int?) throws -> Void) throws {
         let shared = SharedCounter()
         // Lanes are used by one thread at a time: index `i` only by iteration `i`.
         nonisolated(unsafe) let lanes = self.lanes
-        nonisolated(unsafe) let body = body
-        DispatchQueue.concurrentPerform(iterations: lanes.count) { index in
+        threads.run(max(1, min(most, lanes.count))) { index in
             do {
                 try body(lanes[index], shared.next)
             } catch {
@@ -41,7 +43,7 @@ package final class Lanes<Lane> {
 private final class SharedCounter: Sendable {
     private let counter = Atomic<Int>(0)
     private let stopped = Atomic<Bool>(false)
-    private let failure = Mutex<(any Error)?>(nil)
+    private let failure = Locked<(any Error)?>(nil)
 
     func next(below count: Int) -> Int? {
         if stopped.load(ordering: .relaxed) { return nil }

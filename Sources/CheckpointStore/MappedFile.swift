@@ -1,5 +1,3 @@
-internal import Synchronization
-
 #if canImport(Glibc)
 internal import Glibc
 #elseif canImport(Musl)
@@ -60,7 +58,7 @@ private func throwingMapError(_ path: String) -> StoreError { FileSystem.failure
 /// Maps in use, so that the views of one file share one map. The last few are kept open.
 final class MappedFileCache: Sendable {
     private static let capacity = 16
-    private let maps = Mutex<[(path: String, map: MappedFile)]>([])
+    private let maps = Locked<[(path: String, map: MappedFile)]>([])
 
     func map(_ path: String) throws -> MappedFile {
         if let known = maps.withLock({ $0.first { $0.path == path }?.map }) { return known }

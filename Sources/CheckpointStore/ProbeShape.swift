@@ -1,5 +1,3 @@
-internal import Synchronization
-
 /// What is needed of a probe to check outputs on it.
 struct ProbeShape: Sendable {
     var ids: [String]
@@ -14,7 +12,7 @@ struct ProbeShape: Sendable {
 
 /// The probe that outputs went to last. A probe never changes, so there is nothing to invalidate.
 final class ProbeShapeCache: Sendable {
-    private let last = Mutex<(id: ContentID, shape: ProbeShape)?>(nil)
+    private let last = Locked<(id: ContentID, shape: ProbeShape)?>(nil)
 
     func shape(_ id: ContentID, load: () throws -> ProbeShape) throws -> ProbeShape {
         if let known = last.withLock({ $0 }), known.id == id { return known.shape }

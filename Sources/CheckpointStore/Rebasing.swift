@@ -1,6 +1,5 @@
 internal import BlockCodec
 internal import LMDB
-internal import Synchronization
 internal import TensorFormats
 
 /// What became of blocks that were in use only as bases.
@@ -152,8 +151,8 @@ struct Rebasing {
         var places: [Place] = []
         func flush() throws {
             try monitor.checkCancelled()
-            let found = Mutex<[(index: Int, place: RebasedPlace)]>([])
-            let damage = Mutex<String?>(nil)
+            let found = Locked<[(index: Int, place: RebasedPlace)]>([])
+            let damage = Locked<String?>(nil)
             let batch = places
             nonisolated(unsafe) let uses = uses
             try lanes.run { lane, next in

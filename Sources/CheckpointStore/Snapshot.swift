@@ -1,5 +1,4 @@
 internal import LMDB
-internal import Synchronization
 public import TensorFormats
 
 /// A snapshot, loaded: its files and tensors. A value; holds no transaction and no file.
@@ -126,7 +125,7 @@ extension TensorEntry {
 final class ManifestCache: Sendable {
     /// Enough for a diff of neighbours and a look back; a manifest of 300 tensors takes some 60 KB.
     private static let capacity = 32
-    private let parts = Mutex<[(id: ContentID, part: PartManifest)]>([])
+    private let parts = Locked<[(id: ContentID, part: PartManifest)]>([])
 
     func part(_ id: ContentID, load: () throws -> PartManifest) throws -> PartManifest {
         if let known = parts.withLock({ $0.first { $0.id == id }?.part }) { return known }

@@ -1,12 +1,10 @@
-internal import Synchronization
-
 /// A copy of a snapshot's files to be changed and taken in as another snapshot. In the training area of the run that it joins, which it holds.
 package final class StagedSnapshot: Sendable {
     private let store: Store
     private let area: TrainingArea
     private let run: String
     private let directory: String
-    private let files = Mutex<[String: OpenFile]>([:])
+    private let files = Locked<[String: OpenFile]>([:])
 
     /// Files that tell of a training, which the other snapshot has not been through.
     private static let ofATraining: Set<String> = ["trainer_state.json", "training_args.bin", "training_args.json", "ckpt_training.json"]

@@ -1,6 +1,5 @@
 internal import Dispatch
 internal import LMDB
-internal import Synchronization
 
 /// What a compaction has done.
 public struct CompactResult: Sendable {
@@ -127,15 +126,18 @@ private struct Compaction {
 
     /// LMDB writes on a thread of its own, so that this one can tell how far it is and stop it.
     private func copy(_ environment: Environment, to file: OpenFile, _ bytes: UInt64) throws {
-        let failure = Mutex<LMDBError?>(nil)
-        let group = DispatchGroup()
-        DispatchQueue.global().async(group: group) {
+        let failure = Locked<LMDBError?>(nil)
+        let ended = DispatchSemaphore(value: 0)
+        let copying = OwnThread {
             do throws(LMDBError) {
                 try environment.copyCompacted(to: file.descriptor)
             } catch {
                 failure.withLock { $0 = error }
             }
+            ended.signal()
         }
+        guard let copying else { throw StoreError(.failed, "\(file.path): no thread to write it") }
+        defer { copying.join() }
         var isStopped = false
         repeat {
             if monitor.isCancelled(), !isStopped {
@@ -143,7 +145,7 @@ private struct Compaction {
                 try? file.refuseWrites()
             }
             if !isStopped, let written = try? file.status().size { tell(min(written, bytes), of: bytes) }
-        } while group.wait(timeout: .now() + .milliseconds(50)) == .timedOut
+        } while ended.wait(timeout: .now() + .milliseconds(50)) == .timedOut
         try monitor.checkCancelled()
         if let failure = failure.withLock({ $0 }) {
             guard failure.isDiskFull else { throw failure }

@@ -1,5 +1,4 @@
 internal import LMDB
-internal import Synchronization
 
 #if canImport(Glibc)
 internal import Glibc
@@ -34,7 +33,7 @@ public final class Store: Sendable {
         var current: FileStatus?
     }
 
-    private let opened: Mutex<Opened>
+    private let opened: Locked<Opened>
     let manifests = ManifestCache()
     let probeShapes = ProbeShapeCache()
     let maps = MappedFileCache()
@@ -43,7 +42,7 @@ public final class Store: Sendable {
         self.path = path
         self.lockTimeout = lockTimeout
         self.isCancelled = isCancelled
-        self.opened = Mutex(opened)
+        self.opened = Locked(opened)
     }
 
     /// Makes an empty store in the directory `path`, which may exist but holds no store yet.

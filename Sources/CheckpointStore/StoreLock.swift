@@ -11,19 +11,20 @@ internal import Darwin
 /// The lock that one writer of the store holds from its first commit to its last.
 ///
 /// It belongs to an open file, so it ends with its process however that ends, and two stores opened in one
-/// process exclude each other too. Beside it stands who holds it, for people; only the lock itself counts.
+/// process exclude each other too. A child of `fork` does not have it. Beside it stands who holds it, for people; only the
+/// lock itself counts.
 final class StoreLock {
     private let file: OpenFile
-    private let process = getpid()
 
     /// Waits up to `timeout` seconds for the lock in the store directory `store`.
     ///
     /// - Throws: `.locked` naming the process that holds it.
     init(store: String, timeout: Double, isCancelled: () -> Bool = { false }) throws {
         file = try OpenFile(locking: store + "/lock")
-        let deadline = FileSystem.now() + Int64(timeout * 1e9)
+        // Longer than anybody waits, and short of what 64 bits of nanoseconds can be.
+        let deadline = FileSystem.now() + Int64(min(timeout, 1e9) * 1e9)
         while true {
-            let code = ck_lock_file(file.descriptor, 0)
+            let code = ck_lock_file(file.descriptor)
             if code == 0 { break }
             guard code == EAGAIN else { throw FileSystem.failure("lock", file.path, code) }
             if isCancelled() { throw StoreError(.interrupted, "stopped while waiting for \(holder())") }
@@ -37,10 +38,7 @@ final class StoreLock {
         try writeHolder()
     }
 
-    /// A close would do, but for children of `fork` that were made meanwhile, workers of a loader say: they have the file open too.
-    deinit {
-        if getpid() == process { _ = ck_unlock_file(file.descriptor) }
-    }
+    deinit { ck_unlock_file(file.descriptor) }
 
     private func writeHolder() throws {
         let command = CommandLine.arguments.prefix(2).map(FileSystem.name).joined(separator: " ")

@@ -28,16 +28,21 @@ public final class TrainingArea: Sendable {
             while true {
                 try FileSystem.makeDirectories(path)
                 let lock = try OpenFile(locking: path + "/lock")
-                let code = ck_lock_file(lock.descriptor, 0)
+                let code = ck_lock_file(lock.descriptor)
                 guard code != EAGAIN else {
                     throw StoreError(.locked, "run \(run) is being trained by another process", hint: "wait for it, or another --run")
                 }
                 guard code == 0 else { throw FileSystem.failure("lock", lock.path, code) }
+                var isKept = false
+                defer { if !isKept { ck_unlock_file(lock.descriptor) } }
                 // Another process may have removed the area meanwhile: a lock on what is gone keeps nobody out.
-                if try lock.status().inode == FileSystem.status(lock.path)?.inode { return lock }
+                isKept = try lock.status().inode == FileSystem.status(lock.path)?.inode
+                if isKept { return lock }
             }
         }
     }
+
+    deinit { ck_unlock_file(lock.descriptor) }
 
     /// Refuses names that no run can have.
     public static func check(run: String) throws(StoreError) {

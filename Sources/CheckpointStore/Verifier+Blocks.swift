@@ -1,14 +1,13 @@
 internal import BlockCodec
 internal import LMDB
-internal import Synchronization
 
 extension Verifier {
     /// Checks every block's checksum; in depth, decodes and hashes it.
     func checkBlocks(_ generation: Generation) throws -> (Int, UInt64) {
         let outer = try generation.environment.beginRead()
         let lanes = try Lanes { try CodecLane() }
-        let found = Mutex<[(ContentID, String)]>([])
-        let rawBytes = Mutex<UInt64>(0)
+        let found = Locked<[(ContentID, String)]>([])
+        let rawBytes = Locked<UInt64>(0)
         let batch = 512
         var (blocks, doneBytes) = (0, UInt64(0))
         // The key that the next batch begins with: no key is less than the first one here.
@@ -26,7 +25,7 @@ extension Verifier {
                 return true
             }
             let (ids, depth) = (part, depth)
-            let packedBytes = Mutex<UInt64>(0)
+            let packedBytes = Locked<UInt64>(0)
             try lanes.run { lane, next in
                 let transaction = try generation.environment.beginRead()
                 while let index = next(ids.count) {

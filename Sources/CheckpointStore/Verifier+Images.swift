@@ -1,5 +1,4 @@
 internal import LMDB
-internal import Synchronization
 
 extension Verifier {
     /// Reads every image back and compares it, block by block, with the ids of the snapshot's blocks.
@@ -48,7 +47,7 @@ extension Verifier {
         do {
             let source = try OpenFile(reading: path)
             let lanes = try Lanes { try CodecLane() }
-            let firstBad = Mutex<UInt64?>(nil)
+            let firstBad = Locked<UInt64?>(nil)
             for (tensor, ranges) in tensors {
                 guard damaged[tensor] == nil, let record = try Verifier.optional({ try transaction.tensorRecord(tables, tensor) }) else { continue }
                 try lanes.forEach(record.blocks.count) { lane, index in

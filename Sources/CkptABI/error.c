@@ -15,7 +15,8 @@ static void keep(char *place, const char *text)
         count = capacity - 1;
         while (count > 0 && ((unsigned char)text[count] & 0xC0) == 0x80) count--;
     }
-    memcpy(place, text, count);
+    /* One line, whatever a path or the name of a tensor has in it. */
+    for (size_t i = 0; i < count; i++) place[i] = (unsigned char)text[i] < 0x20 || text[i] == 0x7F ? '?' : text[i];
     place[count] = 0;
 }
 

@@ -114,9 +114,10 @@ enum Argument {
     static func options<Options>(_ pointer: UnsafePointer<Options>?, _ empty: Options, _ name: String) throws(CallError) -> Options {
         guard let pointer else { return empty }
         let size = UnsafeRawPointer(pointer).loadUnaligned(as: Int.self)
-        // Anything from the first member on; one that is longer is of a newer program, whose wishes would be overlooked.
-        guard (MemoryLayout<Int>.size...MemoryLayout<Options>.size).contains(size) else {
-            throw CallError(.badArgument, "\(name).struct_size is \(size): it is to be sizeof(\(Options.self)), \(MemoryLayout<Options>.size) here")
+        // As long as one of an older program can be; one that is longer is of a newer program, whose wishes would be overlooked. No structure ends
+        // inside a pointer.
+        guard (MemoryLayout<Int>.size...MemoryLayout<Options>.size).contains(size), size % MemoryLayout<Options>.alignment == 0 else {
+            throw CallError(.badArgument, "\(name).struct_size is \(UInt(bitPattern: size)): it is to be sizeof(\(Options.self)), \(MemoryLayout<Options>.size) here")
         }
         var options = empty
         withUnsafeMutableBytes(of: &options) { $0.copyMemory(from: UnsafeRawBufferPointer(start: pointer, count: size)) }
@@ -125,7 +126,7 @@ enum Argument {
 
     /// Checks that a structure to be filled is one that this library knows.
     static func size(_ size: Int, of expected: Int, _ name: String) throws(CallError) {
-        guard size == expected else { throw CallError(.badArgument, "\(name).struct_size is \(size): it is to be \(expected)") }
+        guard size == expected else { throw CallError(.badArgument, "\(name).struct_size is \(UInt(bitPattern: size)): it is to be \(expected)") }
     }
 }
 

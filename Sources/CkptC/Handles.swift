@@ -1,10 +1,4 @@
-#if canImport(Glibc)
-import Glibc
-#elseif canImport(Musl)
-import Musl
-#else
-import Darwin
-#endif
+import CKernels
 
 /// What the handles that callers hold stand for.
 ///
@@ -42,20 +36,9 @@ enum Handles {
 
 /// One lock for all that threads share here. It is free in a child of `fork`, whatever the parent's other threads were doing.
 enum SharedLock {
-    nonisolated(unsafe) private static let mutex: UnsafeMutablePointer<pthread_mutex_t> = {
-        let mutex = UnsafeMutablePointer<pthread_mutex_t>.allocate(capacity: 1)
-        pthread_mutex_init(mutex, nil)
-        // Held over the fork, so that nobody else holds it then.
-        pthread_atfork({ SharedLock.lock() }, { SharedLock.unlock() }, { SharedLock.unlock() })
-        return mutex
-    }()
-
-    private static func lock() { pthread_mutex_lock(mutex) }
-    private static func unlock() { pthread_mutex_unlock(mutex) }
-
     static func with<R, E: Error>(_ body: () throws(E) -> R) throws(E) -> R {
-        lock()
-        defer { unlock() }
+        ck_shared_lock(ck_lock_handles)
+        defer { ck_shared_unlock(ck_lock_handles) }
         return try body()
     }
 }

@@ -45,7 +45,7 @@ extension ProbeSample {
     fileprivate init(_ sample: ckpt_sample) throws {
         let id = try Argument.text(sample.id, "sample.id")
         let tokens = try Array(Argument.items(sample.tokens, sample.token_count, "\(id): tokens"))
-        guard sample.range_count <= Int.max / 2 else { throw CallError(.badArgument, "\(id): \(sample.range_count) ranges are more than there can be") }
+        guard (0...Int.max / 2).contains(sample.range_count) else { throw CallError(.badArgument, "\(id): \(UInt(bitPattern: sample.range_count)) ranges are more than there can be") }
         let ends = try Argument.items(sample.supervised, 2 * sample.range_count, "\(id): supervised")
         let ranges = try stride(from: 0, to: ends.count, by: 2).map { place -> Range<Int> in
             guard ends[place] < ends[place + 1] else {

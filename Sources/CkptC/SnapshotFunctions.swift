@@ -115,10 +115,16 @@ import TensorFormats
     call {
         let handle = try SnapshotHandle.find(snapshot)
         let wanted = try Argument.items(reads, count, "reads").map { read in
+            let tensor = try handle.tensor(read.index)
             let room = try Argument.bytes(read.buffer, read.count, "buffer")
-            return TensorRead(try handle.tensor(read.index), offset: read.offset, into: UnsafeMutableRawBufferPointer(mutating: room))
+            guard read.offset <= tensor.byteCount, read.count <= tensor.byteCount - read.offset else {
+                throw CallError(.badArgument, "\(tensor.name): \(read.count) bytes from byte \(read.offset) on, of \(tensor.byteCount)")
+            }
+            return TensorRead(tensor, offset: read.offset, into: UnsafeMutableRawBufferPointer(mutating: room))
         }
         let progress = ProgressCall(progress, context)
+        // Here at least: of a short read this thread may get no part.
+        if progress.monitor.isCancelled() { throw StoreError(.interrupted, "interrupted") }
         try handle.store.contents("\(handle.snapshot.id)").read(wanted, monitor: progress.monitor) { progress.report($0.doneBytes, $0.totalBytes) }
     }
 }

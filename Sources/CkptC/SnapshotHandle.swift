@@ -62,7 +62,7 @@ final class SnapshotHandle: @unchecked Sendable {
 
     /// - Throws: `.badArgument`.
     func tensor(_ index: Int) throws(CallError) -> TensorEntry {
-        guard tensors.indices.contains(index) else { throw CallError(.badArgument, "tensor \(index) of \(tensors.count)") }
+        guard tensors.indices.contains(index) else { throw CallError(.badArgument, "tensor \(UInt(bitPattern: index)) of \(tensors.count)") }
         return tensors[index]
     }
 

@@ -1,6 +1,6 @@
+internal import CKernels
 internal import CLMDB
 internal import Dispatch
-internal import Synchronization
 
 #if canImport(Glibc)
 internal import Glibc
@@ -37,7 +37,18 @@ public final class Environment: Sendable {
         let processID: pid_t
     }
 
-    private static let registry = Mutex<[FileKey: WeakEnvironment]>([:])
+    private static let registry = Registry()
+
+    /// The environments that are open. Its lock is one that a child of `fork` finds free: the parent's other threads may be opening some.
+    private final class Registry: @unchecked Sendable {
+        private var known: [FileKey: WeakEnvironment] = [:]
+
+        func withLock<R>(_ body: (inout [FileKey: WeakEnvironment]) -> R) -> R {
+            ck_shared_lock(ck_lock_environments)
+            defer { ck_shared_unlock(ck_lock_environments) }
+            return body(&known)
+        }
+    }
 
     /// Address space reserved for the map. Only pages of the file take memory.
     public static let mapSize = 1 << 40
@@ -59,7 +70,7 @@ public final class Environment: Sendable {
 
     deinit {
         // A child of fork must not close its parent's environment: the lock file's slots are the parent's.
-        guard getpid() == processID else { return }
+        guard isOfThisProcess else { return }
         Environment.registry.withLock { known in
             // `open` waits for this before it opens the file anew.
             known[key] = nil
@@ -146,9 +157,12 @@ public final class Environment: Sendable {
         }
     }
 
+    /// False in a child of `fork`.
+    var isOfThisProcess: Bool { getpid() == processID }
+
     /// Throws in a child of `fork`, where LMDB's locks and reader slots are the parent's.
     func checkProcess() throws(LMDBError) {
-        guard getpid() == processID else {
+        guard isOfThisProcess else {
             throw LMDBError(
                 code: EINVAL, operation: "transaction", reason: "opened before fork; open the store again in the child")
         }

@@ -104,7 +104,8 @@ public struct ReadTransaction: ~Copyable, Transaction {
     }
 
     deinit {
-        mdb_txn_abort(handle)
+        // In a child of fork it is the parent's: ending it would take its reader's slot, or its writer's lock, from it.
+        if environment.takeUnretainedValue().isOfThisProcess { mdb_txn_abort(handle) }
         environment.release()
     }
 
@@ -136,7 +137,8 @@ public struct WriteTransaction: ~Copyable, Transaction {
     }
 
     deinit {
-        mdb_txn_abort(handle)
+        // In a child of fork it is the parent's: ending it would take its reader's slot, or its writer's lock, from it.
+        if environment.takeUnretainedValue().isOfThisProcess { mdb_txn_abort(handle) }
         environment.release()
     }
 

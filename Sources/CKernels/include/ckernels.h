@@ -15,6 +15,7 @@
 #include "forward_kernels.h"
 #include "product_kernels.h"
 #include "platform.h"
+#include "processes.h"
 #include "sha256.h"
 
 /* Splits `words` little-endian words of `width` bytes (1, 2, 4 or 8) into byte planes, the most significant

@@ -8,14 +8,6 @@
 /* Processors this process may run on: follows taskset and cpusets. At least 1. */
 int ck_processor_count(void);
 
-/* Takes (wait = 0: tries) an exclusive lock that belongs to the open file, not to the process: OFD locks on
-   Linux, flock on macOS. Both end when the last descriptor of that open file is closed, so also by a kill.
-   Returns 0, or errno (EAGAIN when another holds it). */
-int ck_lock_file(int descriptor, int wait);
-
-/* Gives up such a lock, for every descriptor of the same open file: those that children of fork have inherited too, which would hold it on. 0 or errno. */
-int ck_unlock_file(int descriptor);
-
 /* Shares all blocks of `source` with the empty file `target` where the file system can (FICLONE; 0), else
    returns errno with `target` unchanged. */
 int ck_clone_file(int target, int source);

@@ -13,12 +13,14 @@
  *   count go together, count elements can be read or written there: that is the caller's word, as in all of C.
  * - Structures whose first member is `struct_size` are filled with zeros and then `struct_size = sizeof(it)`, by `CKPT_INIT`: so a newer library knows
  *   what an older program gave it.
+ * - A message is one line: of names that have line breaks in them, or other control characters, it shows question marks.
  *
  * Threads and processes
  *
  * Every function may be called from any thread, on the same handles too; only closing a handle, or giving back what it lent, is for when no other
- * thread is using it. Readers never wait; writers wait for the store's lock. After `fork` handles go on working in the child: a store is
- * opened there again when it is first used. Signals are left alone.
+ * thread is using it. Readers never wait; writers wait for the store's lock. After `fork` handles go on working in the child, whatever other threads
+ * of the parent were doing: a store is opened there again when it is first used. A child that was forked
+ * in a progress callback must not return from it. Signals are left alone.
  */
 #ifndef CKPT_H
 #define CKPT_H
@@ -35,7 +37,11 @@ extern "C" {
 /* Raised when a program that was compiled against an older header would no longer work. */
 #define CKPT_ABI_VERSION 1
 
+#ifdef __cplusplus
+#define CKPT_INIT(structure) ([] { structure ckpt_made{}; ckpt_made.struct_size = sizeof(structure); return ckpt_made; }())
+#else
 #define CKPT_INIT(structure) ((structure){.struct_size = sizeof(structure)})
+#endif
 
 typedef int32_t ckpt_status;
 enum {

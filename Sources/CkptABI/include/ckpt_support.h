@@ -4,7 +4,8 @@
 
 #include <stddef.h>
 
-/* Keeps what went wrong for this thread; cut at 4,095 bytes, between characters. */
+/* Keeps what went wrong for this thread; cut at 4,095 bytes, between characters, with question marks for
+   control characters. */
 void ck_error_set(const char *message, const char *hint);
 
 #endif
