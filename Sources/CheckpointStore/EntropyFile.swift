@@ -153,6 +153,13 @@ extension Store {
                 key: key, columns: file.columns, provenance: file.provenance, samplesTotal: probe.samples.count, created: 0)
             let shape = ProbeShape(probe)
             try Store.check(file.outputs, record, shape)
+            // What a program has at hand was looked at by nobody yet.
+            for output in file.outputs {
+                for (column, values) in zip(file.columns.filter { $0 != .top1 }, output.values) {
+                    guard let wrong = values.first(where: { !column.range.contains(Double($0)) }) else { continue }
+                    throw StoreError(.badInput, "sample \(output.sample): \(column.name) is \(wrong), which it cannot be")
+                }
+            }
             if let known = try entropyRecord(key) {
                 let coder = try BlockCoder()
                 try readAll { transaction, tables in

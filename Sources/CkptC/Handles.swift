@@ -28,9 +28,14 @@ enum Handles {
     /// Forgets a handle; its object goes when the last call that uses it ends.
     static func remove<Object: AnyObject>(_ handle: OpaquePointer?, _ what: String, as type: Object.Type) throws(CallError) {
         guard handle != nil else { return }
-        let object: Object = try find(handle, what)
-        _ = SharedLock.with { objects.removeValue(forKey: UInt(bitPattern: handle)) }
-        withExtendedLifetime(object) {}
+        let key = UInt(bitPattern: handle)
+        // Looked at and taken out at once: of two threads that close a handle one is told so. The object goes outside of the lock.
+        let object = SharedLock.with { () -> Object? in
+            guard let object = objects[key] as? Object else { return nil }
+            objects[key] = nil
+            return object
+        }
+        guard object != nil else { throw CallError(.badHandle, "no \(what): the handle was closed, or is none") }
     }
 }
 

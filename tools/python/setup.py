@@ -20,6 +20,8 @@ ROOT = HERE.parent.parent
 
 
 def version():
+    if not (ROOT / "Sources").is_dir():
+        raise SystemExit("ckpt is built from a checkout, whose Swift sources its library is made of: pip install CHECKOUT/tools/python")
     text = (ROOT / "Sources/CheckpointStore/CkptVersion.swift").read_text()
     return re.search(r'current = "([^"]+)"', text).group(1)
 

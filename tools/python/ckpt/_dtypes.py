@@ -77,4 +77,5 @@ def name_of_numpy(dtype: Any) -> str:
         for name, numpy_name in table.items():
             if dtype.name == numpy_name and dtype.isnative:
                 return name
-    raise TypeError(f"a checkpoint holds no {dtype!r}")
+    hint = "" if dtype.isnative else ": of the machine's own byte order it does"
+    raise TypeError(f"a checkpoint holds no {dtype!r}{hint}")

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import atexit
 import ctypes
+import math
 import mmap
 import os
+import sys
 import threading
+import warnings
+import weakref
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Optional, Union
 
@@ -66,6 +71,11 @@ class Options:
             raise ValueError(f"packing {packing!r}: delta, dense or raw")
         if optimizer_keep is not None and optimizer_keep < 1:
             raise ValueError(f"optimizer_keep {optimizer_keep}: 1 or more")
+        # What is no number says nothing, and a run that diverges is to be kept all the same.
+        dropped = [name for name, value in metrics.items() if not math.isfinite(value)]
+        if dropped:
+            warnings.warn(f"metrics that are no finite numbers are left out: {', '.join(dropped)}", stacklevel=3)
+            metrics = {name: value for name, value in metrics.items() if name not in dropped}
         self._tags = lib.texts(tags)
         self._names = lib.texts(list(metrics))
         self._values = (ctypes.c_double * len(metrics))(*[float(value) for value in metrics.values()])
@@ -98,13 +108,15 @@ class Files:
             self.plain.append((path, content.encode("utf-8")))
         else:
             location = os.fspath(content)
-            if os.path.isdir(location):
-                for name in sorted(os.listdir(location)):
-                    below = os.path.join(location, name)
-                    if os.path.isfile(below):
-                        self.plain.append((f"{path.rstrip('/')}/{name}" if path else name, below))
-            else:
+            if not os.path.isdir(location):
                 self.plain.append((path, location))
+                return
+            for directory, subdirectories, names in os.walk(location):
+                subdirectories.sort()
+                for name in sorted(names):
+                    below = os.path.join(directory, name)
+                    relative = os.path.relpath(below, location).replace(os.sep, "/")
+                    self.plain.append((f"{path.rstrip('/')}/{relative}" if path else relative, below))
 
     @property
     def tensor_bytes(self) -> int:
@@ -174,7 +186,8 @@ class Staging:
             # Pinned: what comes from a device goes straight there, at the bus's speed.
             self._memory = torch.empty(max(1, size), dtype=torch.uint8, pin_memory=torch.cuda.is_available())
         else:
-            area = mmap.mmap(-1, max(1, size))
+            # Private: a child of fork that ingests too has its own from its first write on.
+            area = mmap.mmap(-1, max(1, size), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
             if hasattr(mmap, "MADV_HUGEPAGE"):
                 try:
                     area.madvise(mmap.MADV_HUGEPAGE)
@@ -215,30 +228,41 @@ class Staging:
 
 
 class IngestJob:
-    """An ingest under way on a thread of its own; Python does not end before it has."""
+    """An ingest under way on a thread of its own; Python does not end before it has. What went wrong and nobody asked for is printed then."""
 
-    def __init__(self, work: Any) -> None:
+    def __init__(self, ref: str, work: Any) -> None:
+        self.ref = ref
+        self._process = os.getpid()
         self._result: Optional[IngestResult] = None
         self._error: Optional[BaseException] = None
         self._is_told = False
-        self._thread = threading.Thread(target=self._run, args=(work,), name="ckpt ingest")
-        self._thread.start()
+        self._ended = threading.Event()
+        _jobs.add(self)
+        threading.Thread(target=self._run, args=(work,), name=f"ckpt ingest {ref}").start()
 
     def _run(self, work: Any) -> None:
         try:
             self._result = work()
         except BaseException as error:  # noqa: BLE001 - raised where the result is asked for
             self._error = error
+        finally:
+            self._ended.set()
 
     def done(self) -> bool:
         """Whether it has ended, well or not."""
-        return not self._thread.is_alive()
+        return self._ended.is_set()
+
+    @property
+    def is_ours(self) -> bool:
+        """False in a child of fork, which has not the thread."""
+        return os.getpid() == self._process
 
     def result(self, timeout: Optional[float] = None) -> IngestResult:
         """Waits for it. Raises what it raised; TimeoutError when it goes on after `timeout` seconds."""
-        self._thread.join(timeout)
-        if self._thread.is_alive():
-            raise TimeoutError("the ingest is not done yet")
+        if not self.is_ours and not self.done():
+            raise RuntimeError(f"the ingest of {self.ref} goes on in the process that began it, and this is a child of that")
+        if not self._ended.wait(timeout):
+            raise TimeoutError(f"the ingest of {self.ref} is not done yet")
         self._is_told = True
         if self._error is not None:
             raise self._error
@@ -251,13 +275,26 @@ class IngestJob:
             self.result()
 
 
+_jobs: weakref.WeakSet[IngestJob] = weakref.WeakSet()
+
+
+@atexit.register
+def _tell() -> None:
+    """Errors that nobody has asked for, at the end."""
+    for job in _jobs:
+        if job.is_ours and job._error is not None and not job._is_told:
+            print(f"ckpt: the ingest of {job.ref} failed: {job._error}", file=sys.stderr)
+
+
 def collect(
-    state: Any, optimizer: Any, files: Optional[dict[str, FileContent]], weights: str, optimizer_file: str
+    state: Any, optimizer: Any, files: Optional[dict[str, FileContent]], weights: str, optimizer_file: str, of_ranks: bool = False
 ) -> Files:  # fmt: skip
-    """The files of a state."""
+    """The files of a state, or of a rank's part of one."""
     from . import _optimizer
 
     config = None
+    # What torch.compile has wrapped has other names.
+    state = getattr(state, "_orig_mod", state)
     if hasattr(state, "state_dict"):
         model = state
         state = model.state_dict()
@@ -265,7 +302,7 @@ def collect(
             config = model.config.to_json_string()
     if not hasattr(state, "items"):
         raise TypeError(f"a {type(state).__name__} is no state dict and no module")
-    tensors, metadata = _without_ties(state)
+    tensors, metadata = _without_ties(state, of_ranks)
     made = Files()
     made.add_tensors(weights, tensors, {"format": "pt" if any(is_torch(value) for value in tensors.values()) else "np", **metadata})
     if optimizer is not None:
@@ -280,7 +317,7 @@ def collect(
     return made
 
 
-def _without_ties(state: Any) -> tuple[dict[str, Any], dict[str, str]]:
+def _without_ties(state: Any, of_ranks: bool) -> tuple[dict[str, Any], dict[str, str]]:
     """Each memory once, under its first name; the other names in the header, as safetensors.torch.save_model writes them."""
     from ._shards import KEY, local_slice
 
@@ -294,8 +331,10 @@ def _without_ties(state: Any) -> tuple[dict[str, Any], dict[str, str]]:
         if not is_torch(value) and not hasattr(value, "__array_interface__"):
             raise TypeError(f"{name}: a {type(value).__name__} is no tensor: put what is none into files=")
         value, place = local_slice(value)
+        if place is not None and not of_ranks:
+            raise TypeError(f"{name}: this rank has a slice of it: every rank calls ingest with distributed=True")
         if is_torch(value) and has_memory(value):
-            key = (str(value.device), value.data_ptr(), tuple(value.shape), tuple(value.stride()), str(value.dtype))
+            key = (str(value.device), value.data_ptr(), tuple(value.shape), tuple(value.stride()), str(value.dtype), value.is_conj(), value.is_neg())
             known = first.setdefault(key, name)
             if known != name:
                 metadata[name] = known

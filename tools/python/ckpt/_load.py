@@ -17,7 +17,12 @@ class LoadResult(NamedTuple):
 
 
 def load_into(snapshot: Snapshot, model: Any, strict: bool, progress: Optional[Progress]) -> LoadResult:
+    # What torch.compile has wrapped has other names.
+    model = getattr(model, "_orig_mod", model)
     targets: dict[str, torch.Tensor] = {name: value for name, value in model.state_dict(keep_vars=True).items() if isinstance(value, torch.Tensor)}
+    for name, value in targets.items():
+        if hasattr(value, "placements"):
+            raise TypeError(f"{name} is a DTensor: give snapshot.state_dict() to torch.distributed.checkpoint.state_dict.set_model_state_dict")
     here = set(snapshot)
     loaded = {_place(value) for name, value in targets.items() if name in here}
     # A parameter that is another's is there under one name at least.
@@ -27,15 +32,15 @@ def load_into(snapshot: Snapshot, model: Any, strict: bool, progress: Optional[P
 
     direct: list[tuple[TensorInfo, int, int, int]] = []
     staged: list[tuple[str, torch.Tensor]] = []
-    done: set[Any] = set()
+    # Of several names of one memory the last counts, as when they are copied one after the other.
+    chosen = {_place(value): name for name, value in targets.items() if name in here and value.numel() > 0}
     with torch.no_grad():
-        for name, value in targets.items():
-            if name not in here or _place(value) in done or value.numel() == 0:
-                continue
-            done.add(_place(value))
+        for name in chosen.values():
+            value = targets[name]
             found = snapshot._find(name)
             is_direct = (
                 isinstance(found, TensorInfo) and value.device.type == "cpu" and value.is_contiguous() and value.dtype == torch_dtype(found.dtype)
+                and not value.is_conj() and not value.is_neg()
             )  # fmt: skip
             if is_direct:
                 direct.append((found, 0, value.data_ptr(), found.nbytes))
@@ -55,7 +60,7 @@ def _place(value: torch.Tensor) -> Any:
     """Equal for tensors that are the same memory."""
     if value.numel() == 0 or value.device.type == "meta":
         return id(value)
-    return (value.device, value.data_ptr(), tuple(value.shape), value.stride(), value.dtype)
+    return (value.device, value.data_ptr(), tuple(value.shape), value.stride(), value.dtype, value.is_conj(), value.is_neg())
 
 
 def _check(

@@ -42,6 +42,8 @@ class ProbeSample:
         if isinstance(value, ProbeSample):
             return value
         tokens = tuple(int(token) for token in value["input_ids"])
+        if any(not 0 <= token < 1 << 31 for token in tokens):
+            raise ValueError(f"sample {index}: a token that is below 0, or 2^31 or more")
         if "supervised" in value:
             ranges = [(int(start), int(stop)) for start, stop in value["supervised"]]
         elif "labels" in value:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import operator
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Optional, Union
 
@@ -59,26 +60,40 @@ def policy(
         if value is not None:
             rules[name] = value
 
-    put("keep_last", keep_last)
-    put("keep_every", keep_every)
-    put("keep_tags", list(keep_tags) or None)
+    put("keep_last", _count("keep_last", keep_last))
+    put("keep_every", _count("keep_every", keep_every))
+    put("keep_tags", [keep_tags] if isinstance(keep_tags, str) else list(keep_tags) or None)
     best = []
     for metric, wish in (keep_best or {}).items():
-        count, order = (wish, "min") if isinstance(wish, int) else wish
-        best.append({"metric": metric, "count": count, "order": order})
+        count, order = wish if isinstance(wish, (tuple, list)) and len(wish) == 2 else (wish, "min")
+        if order not in ("min", "max"):
+            raise ValueError(f"keep_best: {metric}: {order!r}: min or max")
+        best.append({"metric": metric, "count": _count(f"keep_best: {metric}", count), "order": order})
     put("keep_best", best or None)
-    put("keep_by_worth", keep_by_worth)
-    put("budget_bytes", budget_bytes)
+    put("keep_by_worth", _count("keep_by_worth", keep_by_worth))
+    put("budget_bytes", _count("budget_bytes", budget_bytes))
     if probe is not None:
         rules.update(probe=probe, least_gap=least_gap)
     if by_distance:
         rules["by_distance"] = True
     put("strong", strong)
-    put("least_age_seconds", least_age_seconds)
-    put("optimizer_keep", optimizer_keep)
+    put("least_age_seconds", _count("least_age_seconds", least_age_seconds))
+    put("optimizer_keep", _count("optimizer_keep", optimizer_keep))
     if includes_tagged:
         rules["includes_tagged"] = True
     return rules
+
+
+def _count(name: str, value: Any) -> Optional[int]:
+    if value is None:
+        return None
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise ValueError(f"{name}: {value!r} is no whole number") from None
+    if number < 0:
+        raise ValueError(f"{name}: {number} is below zero")
+    return number
 
 
 def prune(store: Store, rules: dict[str, Any], runs: Sequence[str], dry_run: bool, progress: Optional[Progress]) -> Pruned:

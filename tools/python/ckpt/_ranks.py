@@ -23,7 +23,7 @@ def ingest_ranks(
     rank, ranks = dist.get_rank(group), dist.get_world_size(group)
     made, error = None, None
     try:
-        made = collect(state, optimizer, files if rank == 0 else None, _weights_name(rank, ranks), file_name(rank))
+        made = collect(state, optimizer, files if rank == 0 else None, _weights_name(rank, ranks), file_name(rank), of_ranks=True)
         made.on_host()
         if rank > 0:
             made.plain.clear()

@@ -58,13 +58,20 @@ def host_tensor(name: str, value: Any) -> HostTensor:
             raise TypeError(f"{name}: is on the meta device and has no values")
         value = value.resolve_conj().resolve_neg() if value.is_complex() or value.is_neg() else value
         value = value.contiguous()
-        return HostTensor(name_of_torch(value.dtype), tuple(value.shape), value.numel() * value.element_size(), value)
+        return HostTensor(_dtype(name, name_of_torch, value.dtype), tuple(value.shape), value.numel() * value.element_size(), value)
     import numpy
 
     array = numpy.asarray(value)
     # `ascontiguousarray` gives a scalar a dimension.
     array = array if array.flags.c_contiguous else numpy.ascontiguousarray(array)
-    return HostTensor(name_of_numpy(array.dtype), array.shape, array.nbytes, array)
+    return HostTensor(_dtype(name, name_of_numpy, array.dtype), array.shape, array.nbytes, array)
+
+
+def _dtype(name: str, named: Any, dtype: Any) -> str:
+    try:
+        return str(named(dtype))
+    except TypeError as error:
+        raise TypeError(f"{name}: {error}") from None
 
 
 def _strided() -> Any:

@@ -45,23 +45,34 @@ class TensorInfo:
 class _Maps:
     """The files of an image, mapped once each: read only for numpy, and for torch so that a write stays in this process.
 
-    They are opened at once: the image may be dropped later, and stays for as long as something is mapped. Optimizer state may be left out of it.
+    Those for the snapshot's own framework are opened at once: the image may be dropped later, and stays for as long as something is mapped.
+    Optimizer state may be left out of it.
     """
 
-    def __init__(self, directory: str, tensors: tuple[TensorInfo, ...]) -> None:
-        self._maps: dict[tuple[str, bool], mmap.mmap] = {}
-        files = {(tensor.file, tensor.part) for tensor in tensors if tensor.nbytes}
-        for file, part in files:
-            path = os.path.join(directory, file)
-            if part == "optimizer" and not os.path.exists(path):
-                continue
-            with open(path, "rb") as stream:
-                self._maps[file, False] = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
-                self._maps[file, True] = mmap.mmap(stream.fileno(), 0, flags=mmap.MAP_PRIVATE | _NORESERVE, prot=mmap.PROT_READ | mmap.PROT_WRITE)
+    def __init__(self, directory: str, tensors: tuple[TensorInfo, ...], writable: bool) -> None:
+        self._directory = directory
+        self._maps: dict[tuple[str, bool], Optional[mmap.mmap]] = {}
+        for file, part in {(tensor.file, tensor.part) for tensor in tensors if tensor.nbytes}:
+            made = self._open(file, writable)
+            if made is None and part != "optimizer":
+                raise FileNotFoundError(file)
+            self._maps[file, writable] = made
 
     def get(self, file: str, writable: bool) -> Optional[mmap.mmap]:
-        """None for a file that the image leaves out."""
-        return self._maps.get((file, writable))
+        """None for a file that the image leaves out, and for an image that is gone."""
+        if (file, writable) not in self._maps:
+            # Two threads may come here: either map is as good.
+            self._maps.setdefault((file, writable), self._open(file, writable))
+        return self._maps[file, writable]
+
+    def _open(self, file: str, writable: bool) -> Optional[mmap.mmap]:
+        try:
+            with open(os.path.join(self._directory, file), "rb") as stream:
+                if not writable:
+                    return mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
+                return mmap.mmap(stream.fileno(), 0, flags=mmap.MAP_PRIVATE | _NORESERVE, prot=mmap.PROT_READ | mmap.PROT_WRITE)
+        except FileNotFoundError:
+            return None
 
 
 class Snapshot(Mapping):
@@ -293,7 +304,7 @@ class Snapshot(Mapping):
                 directory = self.describe()["image"] if self._maps is None else None
                 if directory is not None:
                     try:
-                        self._maps = _Maps(directory, self.tensors)
+                        self._maps = _Maps(directory, self.tensors, self.framework == "torch")
                     except FileNotFoundError:
                         pass  # Dropped between the two lines above.
         return self._maps
@@ -320,7 +331,8 @@ class Snapshot(Mapping):
         known = self._weights
         found: dict[str, str] = {}
         for values in self._headers.values():
-            found.update({name: other for name, other in values.items() if other in known})
+            # What else a header says is not of names.
+            found.update({name: other for name, other in values.items() if other in known and name != "format" and not name.startswith("ckpt.")})
         return found
 
     def _joined(self, name: str, slices: list[TensorInfo], numpy_like: bool) -> Any:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import ctypes
+import operator
 import os
+import threading
 import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, Optional, Union
+from typing import Any, Literal, Optional, Union, overload
 
 from . import _library as lib
 from . import _probes, _prune
@@ -116,8 +118,11 @@ class Store:
         self.path = os.path.abspath(path)
         self._lock_timeout = lock_timeout
         self._close = weakref.finalize(self, lib.library.ckpt_store_close, handle)
+        # Both under the lock: the staging area is one, and a job under way reads it.
+        self._ingesting = threading.RLock()
         self._staging = Staging()
         self._job: Optional[IngestJob] = None
+        _stores.add(self)
 
     def __repr__(self) -> str:
         return f"<ckpt.Store {self.path}>"
@@ -127,7 +132,9 @@ class Store:
         return _reopened, (self.path, self.framework, self._lock_timeout)
 
     def close(self) -> None:
-        """Waits for an ingest under way, raises what it raised, and closes the store. Snapshots and tensors stay usable."""
+        """Waits for an ingest under way, raises what it raised, and closes the store. Tensors stay, and snapshots go on giving theirs; for anything
+        else they need the store open.
+        """
         try:
             self.wait()
         finally:
@@ -174,9 +181,25 @@ class Store:
 
     # ---- Putting checkpoints in
 
+    @overload
     def ingest(
         self, state: Any, *, run: str, step: int, optimizer: Any = None, metrics: Optional[Mapping[str, float]] = None,
-        files: Optional[dict[str, FileContent]] = None, tags: Sequence[str] = (), pin: bool = False, parent: Optional[str] = None,
+        files: Optional[dict[str, FileContent]] = None, tags: Union[str, Sequence[str]] = (), pin: bool = False, parent: Optional[str] = None,
+        packing: str = "delta", image: bool = True, replace: bool = False, optimizer_keep: Optional[int] = None, wait: Literal[True] = True,
+        distributed: Any = None, weights_file: str = "model.safetensors", progress: Optional[Progress] = None,
+    ) -> IngestResult: ...  # fmt: skip
+
+    @overload
+    def ingest(
+        self, state: Any, *, run: str, step: int, optimizer: Any = None, metrics: Optional[Mapping[str, float]] = None,
+        files: Optional[dict[str, FileContent]] = None, tags: Union[str, Sequence[str]] = (), pin: bool = False, parent: Optional[str] = None,
+        packing: str = "delta", image: bool = True, replace: bool = False, optimizer_keep: Optional[int] = None, wait: Literal[False],
+        distributed: Any = None, weights_file: str = "model.safetensors", progress: Optional[Progress] = None,
+    ) -> IngestJob: ...  # fmt: skip
+
+    def ingest(
+        self, state: Any, *, run: str, step: int, optimizer: Any = None, metrics: Optional[Mapping[str, float]] = None,
+        files: Optional[dict[str, FileContent]] = None, tags: Union[str, Sequence[str]] = (), pin: bool = False, parent: Optional[str] = None,
         packing: str = "delta", image: bool = True, replace: bool = False, optimizer_keep: Optional[int] = None, wait: bool = True,
         distributed: Any = None, weights_file: str = "model.safetensors", progress: Optional[Progress] = None,
     ) -> Union[IngestResult, IngestJob]:  # fmt: skip
@@ -202,8 +225,8 @@ class Store:
 
         Raises ConflictError when the run has another snapshot at this step, and whatever else CkptError is for; the store is unchanged then.
         """
-        self.wait()
-        options = Options(parent, list(tags), dict(metrics or {}), packing, pin, image, replace, optimizer_keep)
+        step = _step(step)
+        options = Options(parent, _names(tags), dict(metrics or {}), packing, pin, image, replace, optimizer_keep)
         if distributed is not None and distributed is not False:
             if not wait:
                 raise ValueError("ranks wait for each other: wait=False does not go with distributed=")
@@ -212,13 +235,21 @@ class Store:
             pieces = Options(self._piece_parent(run, step, parent), [], {}, packing, False, False, True, None)
             group = None if distributed is True else distributed
             return ingest_ranks(self, run, step, state, optimizer, files, options, pieces, group, progress)
-        made = collect(state, optimizer, files, weights_file, file_name(None))
-        if wait:
-            made.on_host()
-            return ingest_files(self, run, step, made, [], False, options, progress)
-        made.copied(self._staging)
-        self._job = IngestJob(lambda: ingest_files(self, run, step, made, [], False, options, progress))
-        return self._job
+        with self._ingesting:
+            self.wait()
+            made = collect(state, optimizer, files, weights_file, file_name(None))
+            if not wait:
+                made.copied(self._staging)
+                self._job = IngestJob(f"{run}@{step}", lambda: ingest_files(self, run, step, made, [], False, options, progress))
+                return self._job
+        made.on_host()
+        return ingest_files(self, run, step, made, [], False, options, progress)
+
+    def _forked(self) -> None:
+        """In a child, where no thread of the parent's is: what it was doing, and its locks, are its own."""
+        self._ingesting = threading.RLock()
+        self._staging = Staging()
+        self._job = None
 
     def _piece_parent(self, run: str, step: int, parent: Optional[str]) -> Optional[str]:
         """What a rank's piece is packed against: the run's step before."""
@@ -236,8 +267,8 @@ class Store:
         replace: bool = False, optimizer: bool = True, optimizer_keep: Optional[int] = None, progress: Optional[Progress] = None,
     ) -> list[IngestResult]:  # fmt: skip
         """Takes checkpoints in from disk: a file, a model directory, or a trainer's output directory with its `checkpoint-N`."""
-        options = Options(parent, list(tags), dict(metrics or {}), packing, pin, image, replace, optimizer_keep, optimizer)
-        number = ctypes.byref(ctypes.c_uint64(step)) if step is not None else None
+        options = Options(parent, _names(tags), dict(metrics or {}), packing, pin, image, replace, optimizer_keep, optimizer)
+        number = ctypes.byref(ctypes.c_uint64(_step(step))) if step is not None else None
         rows = lib.Watch(progress).document(
             "ckpt_ingest_path", self._handle, lib.encode(os.fspath(path)), lib.encode(run) if run is not None else None, number,
             ctypes.byref(options.value),
@@ -246,10 +277,14 @@ class Store:
 
     def wait(self) -> None:
         """Waits for an ingest under way, and raises what it raised unless its job was asked."""
-        job, self._job = self._job, None
-        if job is not None:
-            job._thread.join()
-            job.raise_untold()
+        with self._ingesting:
+            job = self._job
+            if job is None:
+                return
+            # Forgotten when it has ended, and not when Ctrl-C ends the wait: it reads what was copied for it.
+            job._ended.wait()
+            self._job = None
+        job.raise_untold()
 
     # ---- Labels
 
@@ -334,6 +369,28 @@ class Store:
         return lib.document(
             "ckpt_entropies_list", self._handle, lib.encode(ref) if ref is not None else None, lib.encode(probe) if probe is not None else None
         )
+
+
+_stores: weakref.WeakSet[Store] = weakref.WeakSet()
+
+
+def _forked() -> None:
+    for store in _stores:
+        store._forked()
+
+
+os.register_at_fork(after_in_child=_forked)
+
+
+def _step(step: Any) -> int:
+    number = operator.index(step)
+    if not 0 <= number < 1 << 64:
+        raise ValueError(f"step {number}: 0 or more, below 2^64")
+    return number
+
+
+def _names(tags: Union[str, Sequence[str]]) -> list[str]:
+    return [tags] if isinstance(tags, str) else list(tags)
 
 
 def _reopened(path: str, framework: str, lock_timeout: float) -> Store:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -40,20 +41,23 @@ class CkptCallback(TrainerCallback):
     """
 
     def __init__(
-        self, store: Union[ckpt.Store, str], run: str, *, optimizer_keep: Optional[int] = 2, keep_directories: bool = False, **options: Any
+        self, store: Union[ckpt.Store, str, os.PathLike[str]], run: str, *, optimizer_keep: Optional[int] = 2, keep_directories: bool = False, **options: Any
     ) -> None:  # fmt: skip
-        self.store = ckpt.open(store, create=True) if isinstance(store, str) else store
+        self.store = store if isinstance(store, ckpt.Store) else ckpt.open(os.fspath(store), create=True)
         self.run = run
         self._options = {"optimizer_keep": optimizer_keep, **options}
         self._keeps = keep_directories
         self._thread = ThreadPoolExecutor(1, "ckpt ingest")
         self._waiting: list[tuple[str, Future[None]]] = []
         self._failed: list[str] = []
+        self._taken: set[str] = set()
+        """Directories whose checkpoints are in the store: the only ones that are ever removed."""
 
     def resume(self, output_dir: Optional[str] = None) -> Optional[str]:
         """A directory to go on from: that of the run's newest snapshot. None when there is none, and training begins.
 
-        Checkpoints that a killed run has left whole in `output_dir` are taken in first.
+        Checkpoints that a killed run has left whole in `output_dir` are taken in first; that of the best snapshot so far is put there again, for
+        `load_best_model_at_end`.
         """
         if output_dir is not None and os.path.isdir(output_dir):
             for directory in _checkpoints(output_dir):
@@ -66,7 +70,24 @@ class CkptCallback(TrainerCallback):
                 else:
                     self._remove(directory)
         runs = self.store.runs
-        return runs[self.run].head.path if self.run in runs else None
+        if self.run not in runs:
+            return None
+        head = runs[self.run].head
+        self._bring_back_best(head)
+        return head.path
+
+    def _bring_back_best(self, head: ckpt.Snapshot) -> None:
+        """The Trainer knows the best checkpoint by its directory."""
+        try:
+            best = json.loads(head.file("trainer_state.json")).get("best_model_checkpoint")
+        except ckpt.NoSuchRefError:
+            return
+        if not best or os.path.exists(best) or not os.path.basename(best).startswith(f"{PREFIX_CHECKPOINT_DIR}-"):
+            return
+        ref = f"{self.run}@{_step(best)}"
+        if ref in self.store:
+            self.store[ref].export(best)
+            self._taken.add(os.path.abspath(best))
 
     def wait(self) -> None:
         """Until all that was written has been taken in, or has failed and was logged."""
@@ -79,11 +100,6 @@ class CkptCallback(TrainerCallback):
 
     # ---- What the Trainer calls
 
-    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        # The Trainer is about to write another, and will remove the oldest of too many itself: not before they are in.
-        if control.should_save and args.save_total_limit is not None:
-            self.wait()
-
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         _barrier()
         if not state.is_world_process_zero:
@@ -95,19 +111,19 @@ class CkptCallback(TrainerCallback):
         for path in [*again, directory]:
             if os.path.isdir(path):
                 self._waiting.append((path, self._thread.submit(self._work, path, best)))
-        if best is not None:
-            # The best before has had its time.
-            for path in _checkpoints(args.output_dir):
-                if os.path.abspath(path) not in (best, os.path.abspath(directory)) and self._is_in(path):
-                    self._remove(path)
+        if args.save_total_limit is not None:
+            # The Trainer removes directories itself, with the next: not before they are in.
+            self.wait()
+        # The best before has had its time.
+        for path in [path for path in self._taken if path != best]:
+            self._remove(path)
 
     def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         if not state.is_world_process_zero:
             return
         self.wait()
-        for directory in _checkpoints(args.output_dir):
-            if directory not in self._failed and self._is_in(directory):
-                self._remove(directory)
+        for directory in list(self._taken):
+            self._remove(directory)
         if self._failed:
             logger.error(f"not in the store: {', '.join(self._failed)}")
 
@@ -128,14 +144,12 @@ class CkptCallback(TrainerCallback):
 
     def _take(self, directory: str) -> None:
         self.store.ingest_path(directory, run=self.run, step=_step(directory), **self._options)
-
-    def _is_in(self, directory: str) -> bool:
-        """Whether a directory's step is in the store, and is not about to be put there."""
-        return not any(path == directory for path, _ in self._waiting) and f"{self.run}@{_step(directory)}" in self.store
+        self._taken.add(os.path.abspath(directory))
 
     def _remove(self, directory: str) -> None:
         if not self._keeps:
             shutil.rmtree(directory, ignore_errors=True)
+        self._taken.discard(os.path.abspath(directory))
 
 
 def _step(directory: str) -> int:

@@ -2,8 +2,10 @@
 
 import os
 import pathlib
+import signal
 import subprocess
 import sys
+import threading
 import time
 
 import numpy as np
@@ -272,3 +274,124 @@ def test_a_worker_that_was_forked_meanwhile_holds_no_lock(store):
         os.kill(child, 9)
         os.waitpid(child, 0)
     assert set(store.runs) == {"big", "r"}
+
+
+def test_threads_that_ingest_alongside_share_nothing(store):
+    """Each snapshot is what its thread had when it asked."""
+    failures = []
+
+    def work(number):
+        try:
+            value = torch.full((1 << 16,), float(number))
+            for step in range(4):
+                value.fill_(1000 * number + step)
+                store.ingest({"w": value}, run=f"t{number}", step=step, wait=False)
+        except BaseException as error:  # noqa: BLE001
+            failures.append(error)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(1, 4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    store.wait()
+    assert failures == []
+    for number in range(1, 4):
+        for step in range(4):
+            assert torch.equal(store[f"t{number}@{step}"].torch("w"), torch.full((1 << 16,), 1000.0 * number + step))
+
+
+def test_ctrl_c_while_waiting_leaves_the_copy_alone(store):
+    value = torch.zeros(1 << 23)
+    job = store.ingest({"w": value}, run="r", step=0, packing="dense", wait=False)
+    timer = threading.Timer(0.02, lambda: os.kill(os.getpid(), signal.SIGINT))
+    timer.start()
+    try:
+        store.wait()
+        time.sleep(0.5)
+    except KeyboardInterrupt:
+        pass
+    store.ingest({"w": value + 7}, run="r", step=1, wait=False)
+    store.wait()
+    assert job.done() and torch.equal(store["r@0"].torch("w"), value) and torch.equal(store["r@1"].torch("w"), value + 7)
+
+
+def test_a_child_of_fork_ingests_beside_its_parent(store):
+    value = torch.randn(1 << 22)
+    job = store.ingest({"w": value}, run="parent", step=0, packing="dense", wait=False)
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            try:
+                job.result()
+            except RuntimeError:
+                status = 2
+            again = store.ingest({"w": value * 0 + 5}, run="child", step=0, wait=False).result(30)
+            status = 0 if again.ref == "child@0" and (status == 2 or job.done()) else 3
+        finally:
+            os._exit(status)
+    _, status = os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(status) == 0
+    job.result()
+    assert torch.equal(store["parent"].torch("w"), value) and torch.equal(store["child"].torch("w"), value * 0 + 5)
+
+
+def test_an_error_that_nobody_asked_for_is_printed(tmp_path):
+    code = f"""
+import torch, ckpt
+store = ckpt.open({str(tmp_path / "store")!r}, create=True)
+store.ingest({{"w": torch.ones(2)}}, run="r", step=0)
+store.ingest({{"w": torch.zeros(2)}}, run="r", step=0, wait=False)
+"""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=120, check=True)
+    assert done.stderr.startswith("ckpt: the ingest of r@0 failed: r@0")
+
+
+def test_views_that_differ_are_no_ties(store):
+    value = torch.randn(8, dtype=torch.complex64)
+    state = {"a": value, "b": value.conj(), "c": value.real, "d": value.imag, "e": torch.view_as_real(value)}
+    store.ingest(state, run="r", step=0)
+    assert all(torch.equal(store["r"].torch(name), other) for name, other in state.items())
+    model = torch.nn.Module()
+    model.register_buffer("b", torch.zeros(8, dtype=torch.complex64).conj())
+    store["r"].load_into(model, strict=False)
+    assert torch.equal(model.b, value.conj())
+
+
+def test_names_that_headers_use(store):
+    state = {"pt": torch.ones(2), "format": torch.zeros(2)}
+    store.ingest({"pt": state["pt"]}, run="one", step=0)
+    store.ingest(state, run="both", step=0)
+    assert list(store["one"]) == ["pt"] and torch.equal(store["both"].torch("format"), state["format"])
+
+
+def test_steps_metrics_and_tags(store):
+    good = {"w": torch.ones(2)}
+    for step in (-1, 1 << 64):
+        with pytest.raises(ValueError, match="step"):
+            store.ingest(good, run="r", step=step)
+    for step in ("5", None, 1.5):
+        with pytest.raises(TypeError):
+            store.ingest(good, run="r", step=step)
+    with pytest.warns(UserWarning, match="loss"):
+        store.ingest(good, run="r", step=np.int64(3), metrics={"loss": float("nan"), "other": 2}, tags="best")
+    assert store["best"].id == store["r@3"].id and store["r"].metrics == {"other": 2}
+
+
+def test_directories_of_files_whole(store, tmp_path):
+    (tmp_path / "d" / "sub" / "deep").mkdir(parents=True)
+    for name in ("a", "sub/b", "sub/deep/c"):
+        (tmp_path / "d" / name).write_text(name)
+    store.ingest({"w": torch.ones(2)}, run="r", step=0, files={"d": tmp_path / "d"})
+    assert {name: store["r"].file(f"d/{name}") for name in ("a", "sub/b", "sub/deep/c")} == {name: name.encode() for name in ("a", "sub/b", "sub/deep/c")}
+
+
+def test_a_compiled_model_has_the_names_of_the_plain_one(store):
+    plain = torch.nn.Linear(4, 4)
+    store.ingest(torch.compile(plain), run="r", step=0)
+    assert list(store["r"]) == ["bias", "weight"]
+    other = torch.nn.Linear(4, 4)
+    store["r"].load_into(torch.compile(other))
+    assert torch.equal(other.weight, plain.weight)

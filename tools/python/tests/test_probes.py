@@ -79,6 +79,10 @@ def test_outputs_go_in_and_come_out(store):
         store.put_entropies("r", "p", record(probe, shift=1), provenance={"device": "cpu"})
     with pytest.raises(ckpt.BadInputError):
         store.put_entropies("r", "p", ckpt.EntropyRecord(whole.samples, whole.starts, {"entropy": whole.columns["entropy"]}))
+    for name, value in (("entropy", -1.0), ("nll", float("nan"))):
+        columns = {**whole.columns, name: whole.columns[name] * 0 + np.float32(value)}
+        with pytest.raises(ckpt.BadInputError, match=name):
+            store.put_entropies("r", "p", ckpt.EntropyRecord(whole.samples, whole.starts, columns), settings={"mine": "1"})
     for broken in (
         {"starts": whole.starts[:-1]}, {"samples": whole.samples[:-1]}, {"columns": {"entropy": whole.columns["entropy"][:-1]}},
         {"columns": {"surprise": whole.columns["entropy"]}},

@@ -32,13 +32,13 @@ model = LlamaForCausalLM(config)
 generator = torch.Generator().manual_seed(1)
 tokens = torch.randint(1, 64, (64, 12), generator=generator)
 data = [{"input_ids": row, "labels": row} for row in tokens]
-best = dict(eval_strategy="steps", eval_steps=2, load_best_model_at_end=True, metric_for_best_model="eval_loss") if mode == "best" else {}
+best = dict(eval_strategy="steps", eval_steps=2, load_best_model_at_end=True, metric_for_best_model="eval_loss") if "best" in mode else {}
 args = TrainingArguments(
-    output, max_steps=12, save_steps=2 if mode == "best" else 3, per_device_train_batch_size=4, learning_rate=1e-3, logging_steps=1, report_to=[],
+    output, max_steps=12, save_steps=2 if "best" in mode else 3, per_device_train_batch_size=4, learning_rate=3e-2 if "best" in mode else 1e-3, logging_steps=1, report_to=[],
     disable_tqdm=True, use_cpu=True, seed=3, save_total_limit=2 if mode == "limit" else None, **best)
 callbacks = [Kill()]
 resume = None
-if mode != "directories":
+if "directories" not in mode:
     from ckpt.transformers import CkptCallback
     callback = CkptCallback(store, run="sft", optimizer_keep=2)
     callbacks.append(callback)
@@ -111,6 +111,26 @@ def test_what_a_kill_leaves_is_taken_in(tmp_path):
     resumed = run(tmp_path, "store")
     assert ckpt.open(str(tmp_path / "store")).runs["sft"].steps == [3, 6, 9, 12]
     assert torch.load(f"{resumed}.pt")["resumed"]
+
+
+def test_the_best_survives_a_resume(tmp_path):
+    plain = run(tmp_path, "bestdirectories")
+    run(tmp_path, "best", kill=9)
+    resumed = run(tmp_path, "best")
+    assert same(torch.load(f"{resumed}.pt")["weights"], torch.load(f"{plain}.pt")["weights"])
+    assert not list(resumed.glob("checkpoint-*"))
+
+
+def test_directories_of_others_stay(tmp_path):
+    """A run that has other bytes at a step leaves what the Trainer wrote there before."""
+    run(tmp_path, "directories", name="first")
+    store = ckpt.open(str(tmp_path / "store"), create=True)
+    store.ingest({"w": torch.ones(2)}, run="sft", step=3)
+    from ckpt.transformers import CkptCallback
+
+    assert CkptCallback(tmp_path / "store", run="sft").resume(str(tmp_path / "first"))
+    assert sorted(path.name for path in (tmp_path / "first").glob("checkpoint-*")) == ["checkpoint-3"]
+    assert store.runs["sft"].steps == [3, 6, 9, 12]
 
 
 @pytest.mark.parametrize("mode", ["limit", "best"])
