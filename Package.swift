@@ -17,6 +17,9 @@ let package = Package(
     products: [
         .executable(name: "ckpt", targets: ["ckpt"]),
         .library(name: "CheckpointStore", targets: ["CheckpointStore"]),
+        // Types of theirs stand in the store's own interface: `DType`, `Packing`.
+        .library(name: "TensorFormats", targets: ["TensorFormats"]),
+        .library(name: "BlockCodec", targets: ["BlockCodec"]),
         .library(name: "CheckpointDiff", targets: ["CheckpointDiff"]),
         .library(name: "LanguageModel", targets: ["LanguageModel"]),
         .library(name: "WeakTraining", targets: ["WeakTraining"]),

@@ -59,22 +59,30 @@ class CkptCallback(TrainerCallback):
         Checkpoints that a killed run has left whole in `output_dir` are taken in first; that of the best snapshot so far is put there again, for
         `load_best_model_at_end`.
         """
-        if output_dir is not None and os.path.isdir(output_dir):
-            for directory in _checkpoints(output_dir):
-                try:
-                    self._take(directory)
-                except ckpt.IncompleteError as error:
-                    logger.warning(f"left alone, it was being written: {error}")
-                except ckpt.ConflictError as error:
-                    logger.warning(f"left alone: {error}")
-                else:
-                    self._remove(directory)
+        if _is_first():
+            self._take_leftovers(output_dir)
+        _barrier()
         runs = self.store.runs
         if self.run not in runs:
             return None
         head = runs[self.run].head
-        self._bring_back_best(head)
+        if _is_first():
+            self._bring_back_best(head)
+        _barrier()
         return head.path
+
+    def _take_leftovers(self, output_dir: Optional[str]) -> None:
+        if output_dir is None or not os.path.isdir(output_dir):
+            return
+        for directory in _checkpoints(output_dir):
+            try:
+                self._take(directory)
+            except ckpt.IncompleteError as error:
+                logger.warning(f"left alone, it was being written: {error}")
+            except ckpt.ConflictError as error:
+                logger.warning(f"left alone: {error}")
+            else:
+                self._remove(directory)
 
     def _bring_back_best(self, head: ckpt.Snapshot) -> None:
         """The Trainer knows the best checkpoint by its directory."""
@@ -115,8 +123,10 @@ class CkptCallback(TrainerCallback):
             # The Trainer removes directories itself, with the next: not before they are in.
             self.wait()
         # The best before has had its time.
-        for path in [path for path in self._taken if path != best]:
-            self._remove(path)
+        # A copy: the thread adds to them.
+        for path in list(self._taken):
+            if path != best:
+                self._remove(path)
 
     def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         if not state.is_world_process_zero:
@@ -162,9 +172,21 @@ def _checkpoints(output_dir: str) -> list[str]:
     return [os.path.join(output_dir, name) for name in sorted(names, key=_step) if os.path.isdir(os.path.join(output_dir, name))]
 
 
-def _barrier() -> None:
-    """Until every process has written its part."""
+def _processes() -> Any:
+    """torch.distributed where there are several processes, else None."""
     import torch.distributed as dist
 
-    if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
+    return dist if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1 else None
+
+
+def _is_first() -> bool:
+    """Whether this is the process that takes checkpoints in."""
+    dist = _processes()
+    return dist is None or dist.get_rank() == 0
+
+
+def _barrier() -> None:
+    """Until every process is here: has written its part, say."""
+    dist = _processes()
+    if dist is not None:
         dist.barrier()
