@@ -183,6 +183,8 @@ def test_ctrl_c_stops_an_ingest(tmp_path):
 import os, signal, sys, threading, numpy, ckpt
 store = ckpt.open({str(tmp_path / "store")!r}, create=True)
 state = {{"w": numpy.random.default_rng(0).standard_normal((1 << 14, 1 << 11)).astype(numpy.float32)}}
+# What is started in the background by a shell ignores it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 threading.Timer(0.3, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
 try:
     for step in range(50):
