@@ -145,6 +145,12 @@ def load(place):
         size = sum(value.nbytes for value in source.parameters())
         name = str(dtype).rpartition(".")[2]
         show(f"load_into, {name}, {size / 1e9:.2f} GB", found["ckpt"], "s", "load_file + load_state_dict, s:", found["safetensors"], "1.5")
+        found = medians(
+            {"ckpt": lambda: store["r"].load_into(target, assign=True),
+             "torch": lambda: target.load_state_dict(safetensors.torch.load_file(path), assign=True)}, options.repeat,
+        )  # fmt: skip
+        show(f"load_into(assign=True), {name}: mapped, not copied", found["ckpt"], "s", "load_state_dict(assign=True), s:", found["torch"])
+        target = model(dtype, options.parameters)
         shutil.rmtree(snapshot.describe()["image"])
         packed = store["r"]
         packed.load_into(target)
@@ -181,20 +187,24 @@ def stall(place):
 
     copied()
     times = {"ckpt": [], "copy": [], "files": []}
-    for turn in range(options.repeat + 1):
-        change()
-        for name, way in (("copy", copied), ("files", files)):
-            start = time.perf_counter()
-            way()
-            times[name].append(time.perf_counter() - start)
+
+    def timed(name, way):
         start = time.perf_counter()
-        job = store.ingest(state, run="r", step=step, wait=False)
-        times["ckpt"].append(time.perf_counter() - start)
-        job.result()
+        done = way()
+        times[name].append(time.perf_counter() - start)
+        return done
+
+    for _ in range(options.repeat + 1):
+        change()
+        timed("copy", copied)
+        timed("ckpt", lambda: store.ingest(state, run="r", step=step, wait=False)).result()
+    # Behind the others: what it leaves to be written to the disk would disturb them.
+    for _ in range(3):
+        timed("files", files)
     size = sum(value.nbytes for value in source.parameters())
     middle = {name: statistics.median(values[1:]) for name, values in times.items()}
     show(f"stall of ingest(wait=False), {size / 1e9:.2f} GB", middle["ckpt"], "s", "one copy of the state, s:", middle["copy"], "1")
-    show("  the first, whose memory is fresh", times["ckpt"][0], "s", "save_file, s:", middle["files"])
+    show("  the first, whose memory is fresh", times["ckpt"][0], "s", "save_file, s:", statistics.median(times["files"]))
 
 
 def wheel(place):
@@ -242,7 +252,7 @@ def disk(place):
 
 def used(directory):
     """Bytes on disk of everything below it."""
-    return int(subprocess.run(["du", "-s", "--block-size=1", str(directory)], capture_output=True, text=True, check=True).stdout.split()[0])
+    return int(subprocess.run(["du", "-s", "--block-size=1", os.path.realpath(directory)], capture_output=True, text=True, check=True).stdout.split()[0])
 
 
 for name in options.only.split(","):

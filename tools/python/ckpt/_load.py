@@ -16,7 +16,7 @@ class LoadResult(NamedTuple):
     unexpected_keys: list[str]
 
 
-def load_into(snapshot: Snapshot, model: Any, strict: bool, progress: Optional[Progress]) -> LoadResult:
+def load_into(snapshot: Snapshot, model: Any, strict: bool, assign: bool, progress: Optional[Progress]) -> LoadResult:
     # What torch.compile has wrapped has other names.
     model = getattr(model, "_orig_mod", model)
     targets: dict[str, torch.Tensor] = {name: value for name, value in model.state_dict(keep_vars=True).items() if isinstance(value, torch.Tensor)}
@@ -33,16 +33,23 @@ def load_into(snapshot: Snapshot, model: Any, strict: bool, progress: Optional[P
     direct: list[tuple[TensorInfo, int, int, int]] = []
     staged: list[tuple[str, torch.Tensor]] = []
     # Of several names of one memory the last counts, as when they are copied one after the other.
+    places = {name: _place(value) for name, value in targets.items()}
     chosen = {_place(value): name for name, value in targets.items() if name in here and value.numel() > 0}
     with torch.no_grad():
-        for name in chosen.values():
+        for place, name in chosen.items():
             value = targets[name]
             found = snapshot._find(name)
             is_direct = (
                 isinstance(found, TensorInfo) and value.device.type == "cpu" and value.is_contiguous() and value.dtype == torch_dtype(found.dtype)
                 and not value.is_conj() and not value.is_neg()
             )  # fmt: skip
-            if is_direct:
+            if is_direct and assign:
+                view = snapshot.torch(name)
+                for tied, other in targets.items():
+                    # All names of this memory, so that they stay one.
+                    if places[tied] == place:
+                        other.data = view
+            elif is_direct:
                 direct.append((found, 0, value.data_ptr(), found.nbytes))
             else:
                 staged.append((name, value))

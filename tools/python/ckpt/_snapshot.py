@@ -346,16 +346,19 @@ class Snapshot(Mapping):
         """All weights as torch tensors, by name; views of the image on the CPU, copies on any other `device`."""
         return {name: self.torch(name) if device is None else self.torch(name).to(device) for name in self}
 
-    def load_into(self, model: Any, strict: bool = True, progress: Optional[Progress] = None) -> Any:
+    def load_into(self, model: Any, strict: bool = True, assign: bool = False, progress: Optional[Progress] = None) -> Any:
         """Puts the weights into a torch module in place, as `model.load_state_dict` does: parameters and buffers keep their devices and types.
 
         Memory of the model's own is read into directly, on all processors; what is of another type or on another device goes through 64 MiB. With
         `strict` a weight that is missing or left over raises RuntimeError before anything is changed; shapes must agree in any case. Tied parameters
         need to be there once. Returns `missing_keys` and `unexpected_keys`.
+
+        With `assign` what has the same type and is on the CPU is not copied: its memory is the snapshot's image from then on, whatever becomes of
+        the store, shared with every process that does the same. A page that is written to, by a training say, becomes the model's own then.
         """
         from ._load import load_into
 
-        return load_into(self, model, strict, progress)
+        return load_into(self, model, strict, assign, progress)
 
     def optimizer_state(self, rank: Optional[int] = None) -> Any:
         """The optimizer's state dict as `Store.ingest(optimizer=)` took it, to give to `optimizer.load_state_dict`; of a training of several

@@ -93,3 +93,24 @@ def test_state_dicts_on_devices(store):
         model = Model().cuda()
         store["r"].load_into(model)
         assert all(torch.equal(value.cpu(), source.state_dict()[name]) for name, value in model.state_dict().items())
+
+
+def test_assigned_in_place_of_copied(store):
+    source = Model()
+    store.ingest(source, run="r", step=0)
+    model = Model()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    assert store["r"].load_into(model, assign=True) == ([], [])
+    assert all(torch.equal(value, source.state_dict()[name]) for name, value in model.state_dict().items())
+    assert model.head.weight is model.embed.weight and model.head.weight.data_ptr() == model.embed.weight.data_ptr()
+    again = Model()
+    store["r"].load_into(again, assign=True)
+    # Trained, it is the model's own: neither the store nor another model sees it.
+    model.layers[0](torch.ones(64)).sum().backward()
+    optimizer.step()
+    assert not torch.equal(model.layers[0].bias, source.layers[0].bias)
+    assert torch.equal(again.layers[0].bias, source.layers[0].bias) and torch.equal(store["r"].torch("layers.0.bias"), source.layers[0].bias)
+    assert store.verify()["ok"]
+    other = Model(torch.bfloat16)
+    store["r"].load_into(other, assign=True)
+    assert other.embed.weight.dtype == torch.bfloat16 and torch.equal(other.embed.weight, source.embed.weight.bfloat16())
