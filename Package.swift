@@ -115,7 +115,7 @@ let package = Package(
             swiftSettings: settings),
         .testTarget(
             name: "CheckpointStoreTests",
-            dependencies: ["CheckpointStore", "LMDB", "TensorFormats", "BlockCodec", "TestSupport"],
+            dependencies: ["CheckpointStore", "LMDB", "TensorFormats", "BlockCodec", "CKernels", "TestSupport"],
             swiftSettings: settings),
         .testTarget(
             name: "CheckpointDiffTests",

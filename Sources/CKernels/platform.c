@@ -5,7 +5,12 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
+#if defined(__SSE2__)
+#include <emmintrin.h>
+#endif
 
 #if defined(__GLIBC__)
 #include <malloc.h>
@@ -85,3 +90,53 @@ int ck_punch_hole(int descriptor, long long offset, long long count) {
 #endif
 }
 #endif
+
+int ck_is_resident(const void *start, size_t count) {
+    const size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    enum { pages = 512 };
+    uintptr_t first = (uintptr_t)start / page * page;
+    const uintptr_t end = (uintptr_t)start + count;
+    while (first < end) {
+        size_t here = (end - first + page - 1) / page;
+        if (here > pages) here = pages;
+#if defined(__APPLE__)
+        char states[pages];
+#else
+        unsigned char states[pages];
+#endif
+        if (mincore((void *)first, here * page, states) != 0) return 0;
+        for (size_t index = 0; index < here; index++)
+            if (!(states[index] & 1)) return 0;
+        first += here * page;
+    }
+    return 1;
+}
+
+void ck_copy_streaming(void *target, const void *source, size_t count) {
+#if defined(__SSE2__)
+    enum { line = 64, ahead = 1024 };
+    char *to = target;
+    const char *from = source;
+    /* Whole lines alone are written past the caches. */
+    size_t head = (line - (uintptr_t)to % line) % line;
+    if (head > count) head = count;
+    memcpy(to, from, head);
+    size_t done = head;
+    for (; count - done >= line; done += line) {
+        const __m128i *in = (const __m128i *)(from + done);
+        __m128i *out = (__m128i *)(to + done);
+        /* A hint: past the end it is nothing. */
+        _mm_prefetch(from + done + ahead, _MM_HINT_NTA);
+        __m128i a = _mm_loadu_si128(in), b = _mm_loadu_si128(in + 1), c = _mm_loadu_si128(in + 2), d = _mm_loadu_si128(in + 3);
+        _mm_stream_si128(out, a);
+        _mm_stream_si128(out + 1, b);
+        _mm_stream_si128(out + 2, c);
+        _mm_stream_si128(out + 3, d);
+    }
+    /* Such stores are seen by others in no order before this. */
+    _mm_sfence();
+    memcpy(to + done, from + done, count - done);
+#else
+    memcpy(target, source, count);
+#endif
+}

@@ -43,6 +43,9 @@ public struct CheckpointContents: Sendable {
         if case .files(let maps, let rest) = origin { rest == nil || tensors.allSatisfy { maps[$0.file] != nil } } else { false }
     }
 
+    /// Whether its weights are mapped files. Optimizer state may be left out of them.
+    package var hasImage: Bool { if case .files = origin { true } else { false } }
+
     /// Maps the files below `directory` that hold `tensors`: opened now, they stay readable when they are deleted.
     ///
     /// - Parameter leavingOut: those of parts whose files are not there.

@@ -1,3 +1,6 @@
+internal import CKernels
+internal import Synchronization
+
 #if canImport(Glibc)
 internal import Glibc
 #elseif canImport(Musl)
@@ -45,8 +48,27 @@ public final class MappedFile: @unchecked Sendable {
         }
     }
 
-    /// Fills `buffer` from `offset` by a read of the file, which throws where a touch of the map would be a signal.
-    func read(at offset: UInt64, into buffer: UnsafeMutableRawBufferPointer) throws { try file.read(at: offset, into: buffer) }
+    /// Bytes that `read` has read.
+    private let passed = Atomic<UInt64>(0)
+    /// Fewer are not worth a look at their pages.
+    private static let leastCopied = 256 << 10
+
+    /// Fills `buffer` from `offset`. By a read of the file the first time, which costs less than the faults of a fresh map, and throws where a touch
+    /// of one would be a signal. What is in a file that has been read through once is copied out of the map, past the caches, as long as the
+    /// system has it in memory.
+    func read(at offset: UInt64, into buffer: UnsafeMutableRawBufferPointer) throws {
+        if buffer.count >= MappedFile.leastCopied, passed.load(ordering: .relaxed) >= UInt64(bytes.count),
+            offset <= UInt64(bytes.count), UInt64(buffer.count) <= UInt64(bytes.count) - offset
+        {
+            let start = bytes.baseAddress! + Int(offset)
+            if ck_is_resident(start, buffer.count) != 0 {
+                ck_copy_streaming(buffer.baseAddress, start, buffer.count)
+                return
+            }
+        }
+        try file.read(at: offset, into: buffer)
+        passed.add(UInt64(buffer.count), ordering: .relaxed)
+    }
 
     deinit {
         if let base = bytes.baseAddress { munmap(UnsafeMutableRawPointer(mutating: base), bytes.count) }

@@ -125,6 +125,6 @@ import TensorFormats
         let progress = ProgressCall(progress, context)
         // Here at least: of a short read this thread may get no part.
         if progress.monitor.isCancelled() { throw StoreError(.interrupted, "interrupted") }
-        try handle.store.contents("\(handle.snapshot.id)").read(wanted, monitor: progress.monitor) { progress.report($0.doneBytes, $0.totalBytes) }
+        try handle.contents.read(wanted, monitor: progress.monitor) { progress.report($0.doneBytes, $0.totalBytes) }
     }
 }

@@ -60,6 +60,19 @@ final class SnapshotHandle: @unchecked Sendable {
 
     var store: Store { get throws { try handle.store } }
 
+    /// Its contents over its image, once they were asked for; kept, so that what is mapped stays so. With the process they were opened in.
+    private var mapped: (contents: CheckpointContents, process: pid_t)?
+
+    var contents: CheckpointContents {
+        get throws {
+            if let known = SharedLock.with({ mapped }), known.process == getpid() { return known.contents }
+            let contents = try store.contents("\(snapshot.id)")
+            // Of what is packed an image may be made yet.
+            if contents.hasImage { SharedLock.with { mapped = (contents, getpid()) } }
+            return contents
+        }
+    }
+
     /// - Throws: `.badArgument`.
     func tensor(_ index: Int) throws(CallError) -> TensorEntry {
         guard tensors.indices.contains(index) else { throw CallError(.badArgument, "tensor \(UInt(bitPattern: index)) of \(tensors.count)") }

@@ -18,6 +18,13 @@ void ck_keep_freed_memory(void);
 /* Asks for large pages for memory that is not yet touched, where the system has such. Only a wish. */
 void ck_wish_large_pages(void *start, size_t count);
 
+/* Whether the system has all pages of mapped memory in memory: a touch of them then waits for no disk, and meets none of its errors. */
+int ck_is_resident(const void *start, size_t count);
+
+/* memcpy for what is too large to be used from the caches soon: it is written past them, which spares memory a read of what is overwritten. A plain
+   memcpy where the processor has no such stores. */
+void ck_copy_streaming(void *target, const void *source, size_t count);
+
 /* Tells the processor that this thread waits for another. */
 static inline void ck_pause(void) {
 #if defined(__x86_64__)
