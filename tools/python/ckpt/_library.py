@@ -152,9 +152,6 @@ class Sample(Structure):
     ]  # fmt: skip
 
 
-FLOAT_COLUMNS = ("entropy", "nll", "kl_strong_weak", "kl_weak_strong", "ln_c", "hard_negatives")
-
-
 class Outputs(Structure):
     _fields_ = [
         ("struct_size", c_size_t), ("sample_count", c_size_t), ("token_count", c_size_t), ("samples", POINTER(c_uint64)),
@@ -193,8 +190,6 @@ _SIGNATURES: dict[str, tuple[Any, ...]] = {
     "ckpt_snapshot_tensor_count": (c_void_p, POINTER(c_size_t)),
     "ckpt_snapshot_tensor": (c_void_p, c_size_t, POINTER(Tensor)),
     "ckpt_snapshot_find": (c_void_p, c_char_p, POINTER(c_size_t)),
-    "ckpt_snapshot_map": (c_void_p, c_size_t, POINTER(c_void_p), POINTER(c_void_p), POINTER(c_size_t)),
-    "ckpt_view_close": (c_void_p,),
     "ckpt_snapshot_read": (c_void_p, POINTER(Read), c_size_t, *_PROGRESS),
     "ckpt_ingest_path": (c_void_p, c_char_p, c_char_p, POINTER(c_uint64), POINTER(IngestOptions), *_PROGRESS, _TEXT_OUT),
     "ckpt_ingest_files": (

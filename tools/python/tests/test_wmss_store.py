@@ -3,8 +3,6 @@
 import numpy as np
 import pytest
 
-import ckpt
-
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
