@@ -32,19 +32,26 @@ def _heat_map(axes: Any, values: dict[tuple[str, str], float], title: str, label
     import matplotlib.pyplot as plt
     import numpy
     from matplotlib.colors import LogNorm
+    from matplotlib.ticker import LogLocator
 
     if not values:
         raise ValueError(f"{title}: nothing to draw")
     kinds, layers, matrix = _grid(values)
     if axes is None:
-        _, axes = plt.subplots(figsize=(max(4.0, 0.35 * len(layers) + 2.5), max(2.0, 0.28 * len(kinds) + 1.2)), layout="constrained")
+        _, axes = plt.subplots(figsize=(max(4.0, 0.35 * len(layers) + 2.5), max(2.6, 0.28 * len(kinds) + 1.2)), layout="constrained")
     finite = matrix[numpy.isfinite(matrix) & (matrix > 0)]
     norm = LogNorm(finite.min(), finite.max()) if finite.size and finite.max() > 10 * finite.min() else None
     drawn = axes.imshow(matrix, aspect="auto", cmap="viridis", norm=norm, interpolation="nearest")
     axes.set_xticks(range(len(layers)), layers, rotation=90)
     axes.set_yticks(range(len(kinds)), kinds)
     axes.set_title(title)
-    axes.figure.colorbar(drawn, ax=axes, label=label)
+    bar = axes.figure.colorbar(drawn, ax=axes, label=label)
+    if norm is not None:
+        # Three a power of ten, so that labels do not lie one on the other.
+        bar.locator = LogLocator(subs=(1, 2, 5))
+        bar.formatter = "{x:.2g}"
+        bar.minorticks_off()
+        bar.update_ticks()
     return axes
 
 
@@ -104,7 +111,7 @@ def plot_run(run: Run, axes: Optional[Any] = None, metric: Optional[str] = None)
         lengths.append(delta / first if first else 0.0)
     if axes is None:
         _, axes = plt.subplots(layout="constrained")
-    axes.plot(run.steps[1:], lengths, marker="o", label="distance from the step before")
+    lines = axes.plot(run.steps[1:], lengths, marker="o", label="distance from the step before")
     axes.set_xlabel("step")
     axes.set_ylabel("relative L2")
     axes.set_title(run.name)
@@ -115,7 +122,7 @@ def plot_run(run: Run, axes: Optional[Any] = None, metric: Optional[str] = None)
         if not points:
             raise ValueError(f"{run.name}: no metric {name}")
         other = axes.twinx()
-        other.plot(*zip(*points), color="tab:orange", marker="x", label=name)
+        lines += other.plot(*zip(*points), color="tab:orange", marker="x", label=name)
         other.set_ylabel(name)
-    axes.figure.legend(loc="upper right")
+    axes.legend(handles=lines)
     return axes
